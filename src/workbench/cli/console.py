@@ -1,0 +1,100 @@
+"""What every command shares: options, where things are kept, how results and errors are shown."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from workbench.config.store import store_folder
+from workbench.errors import WorkbenchError
+
+DatasetArgument = Annotated[
+    str, typer.Argument(metavar="DATASET", help="Folder, manifest, workbench.toml, or fashion, mosaics, stamps.")
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Prediction table written by `workbench classify`.", dir_okay=False)
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Project file; by default the workbench.toml of the data set.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")]
+
+
+class Commands(TyperGroup):
+    """Turns the package's own errors into one message and exit code 2."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base names a private class
+        """Run the command; see the class."""
+        try:
+            return super().invoke(ctx)
+        except WorkbenchError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.secho("Stopped. What was answered is kept; run the command again to go on.", err=True)
+            raise typer.Exit(130) from None
+
+
+def interactive() -> bool:
+    """Progress bars are shown: standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
+def answers_path() -> Path:
+    """The cache of answers."""
+    return store_folder() / "answers.sqlite"
+
+
+def show(text: str) -> None:
+    """One line or table of a result."""
+    typer.echo(text)
+
+
+def note(text: str) -> None:
+    """A remark beside the result."""
+    typer.secho(text, err=True, dim=True)
+
+
+def show_json(value: Any) -> None:
+    """The result as one JSON object; what is not a finite number becomes null."""
+    typer.echo(json.dumps(_finite(value), ensure_ascii=False, indent=1, default=str))
+
+
+def show_table(rows: list[dict[str, Any]]) -> None:
+    """Rows of equal keys, as a table that fits the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        numeric = all(isinstance(row[name], int | float) or row[name] in (None, "") for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

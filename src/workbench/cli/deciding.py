@@ -1,0 +1,144 @@
+"""`decide` and `schema`: what production does with a policy file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from workbench.cli.console import interactive, note, show
+from workbench.cli.promising import PolicyArgument
+from workbench.decision import decide
+from workbench.errors import DocumentError, InputError
+from workbench.evaluation.simulate import check_floors
+from workbench.jsonlines import broken_prediction, read_prediction, write_decision
+from workbench.policy import policy_schema, read_policy
+from workbench.predictions import read_predictions
+from workbench.records import Decision, Policy, Prediction
+
+_LINES = (".jsonl", ".ndjson")
+
+
+def apply_policy(
+    policy: PolicyArgument,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="RUN.parquet, or predictions as .jsonl; - reads lines.", allow_dash=True),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="decisions .parquet or .jsonl; - writes lines.")] = Path("-"),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at a prediction of another approach or version.")
+    ] = False,
+) -> None:
+    """Apply a policy to a run, or to predictions as JSON lines. Every image gets exactly one decision.
+
+    A line that cannot be read goes to review under its line number.
+
+    Examples: `workbench decide policy.json run.parquet -o decisions.parquet`,
+    `cat predictions.jsonl | workbench decide policy.json -`
+    """
+    found = read_policy(policy)
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        predictions = _with_progress(_predictions(run, found, stack))
+        decisions = _counted((decide(prediction, found, strict=strict) for prediction in predictions), counts)
+        _write(decisions, out)
+    summary = ", ".join(f"{count} {action}" for action, count in counts.most_common())
+    (note if str(out) == "-" else show)(f"{out}: {counts.total()} decisions: {summary or 'none'}")
+
+
+def print_schema() -> None:
+    """Print the JSON Schema of a policy file.
+
+    Example: `workbench schema > policy.schema.json`
+    """
+    show(json.dumps(policy_schema(), indent=1, ensure_ascii=False))
+
+
+def _predictions(run: Path, policy: Policy, stack: ExitStack) -> Iterable[Prediction]:
+    if str(run) == "-":
+        return _read_lines(sys.stdin, policy)
+    if run.suffix in _LINES:
+        try:
+            return _read_lines(stack.enter_context(run.open(encoding="utf-8")), policy)
+        except OSError as error:
+            raise InputError(f"{run}: cannot be read: {error.strerror or error}") from None
+    table = read_predictions(run)
+    if table.info.origin == policy.origin:
+        check_floors(policy, table.info)
+    return table.predictions()
+
+
+def _read_lines(lines: TextIO, policy: Policy) -> Iterator[Prediction]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield read_prediction(line)
+        except DocumentError as error:
+            note(f"line {number}: {error}")
+            yield broken_prediction(f"line {number}", policy.origin, str(error))
+
+
+def _counted(decisions: Iterable[Decision], counts: Counter[str]) -> Iterator[Decision]:
+    for decision in decisions:
+        counts[decision.action] += 1
+        yield decision
+
+
+def _with_progress(predictions: Iterable[Prediction]) -> Iterable[Prediction]:
+    from tqdm import tqdm
+
+    shown: Iterable[Prediction] = tqdm(predictions, desc="decide", unit="image", disable=not interactive(), delay=1)
+    return shown
+
+
+def _write(decisions: Iterable[Decision], out: Path) -> None:
+    if str(out) == "-":
+        for decision in decisions:
+            typer.echo(write_decision(decision))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    if out.suffix in _LINES:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(write_decision(decision) + "\n" for decision in decisions)
+    else:
+        _write_parquet(decisions, part)
+    part.replace(out)
+
+
+def _write_parquet(decisions: Iterable[Decision], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, number = pa.string(), pa.float32()
+    mark = pa.struct(
+        [
+            ("category", text),
+            ("action", text),
+            ("rank", pa.int64()),
+            ("scope", text),
+            ("score", number),
+            ("threshold", number),
+        ]
+    )
+    schema = pa.schema(
+        [
+            ("image_id", text),
+            ("action", text),
+            ("labels", pa.list_(text)),
+            ("marks", pa.list_(mark)),
+            ("code", text),
+            ("reason", text),
+            ("policy", text),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist([asdict(decision) for decision in decisions], schema=schema), path)

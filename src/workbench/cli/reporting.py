@@ -1,0 +1,53 @@
+"""`report`: everything on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli.console import ConfigOption, show
+from workbench.dataset.opening import open_dataset
+from workbench.errors import InputError
+from workbench.evaluation.labelled import join
+from workbench.evaluation.summary import evaluate
+from workbench.policy import read_policy
+from workbench.predictions import read_predictions
+from workbench.report.page import write_report
+
+
+def report_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Prediction tables, one per approach.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The data set that the runs are of.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="report.html to write.")],
+    policy: Annotated[Path | None, typer.Option("--policy", help="Policy file whose promises are shown.")] = None,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Show pictures of errors.")] = True,
+    title: Annotated[str | None, typer.Option("--title", help="By default the data set's name.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write one self-contained HTML file: approaches, promises, refusals, errors with pictures, identity.
+
+    Pictures are left out of a data set marked `sensitive`, and with `--no-images`.
+
+    Example: `workbench report local-cnn.parquet local-trained.parquet --dataset fashion -o report.html`
+    """
+    opened = open_dataset(dataset, config)
+    evaluations = {}
+    for path in runs:
+        evaluation = evaluate(join(read_predictions(path), opened.dataset))
+        if evaluation.approach in evaluations:
+            raise InputError(
+                f"{path}: a second run of {evaluation.approach!r}; a report shows one run of each approach"
+            )
+        evaluations[evaluation.approach] = evaluation
+    sensitive = opened.project is not None and opened.project.sensitive
+    write_report(
+        out,
+        title=title or opened.dataset.name,
+        evaluations=evaluations,
+        dataset=opened.dataset,
+        policy=None if policy is None else read_policy(policy),
+        images=images and not sensitive,
+    )
+    show(f"{out}: written")

@@ -1,0 +1,258 @@
+"""Read, check, seal and write a policy file. Standard library only.
+
+The file is the JSON document of `records.Policy` and two more fields: `digests`, SHA-256 over the RFC 8785 canonical
+form of each top-level part, and `digest`, the same over all parts together. A file that was edited by hand is refused,
+and the part that changed is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from workbench.canonical import binary32, digest
+from workbench.documents import escape_pointer, from_document, json_schema, parse_json, to_document
+from workbench.errors import DocumentError
+from workbench.records import OUTCOMES, REVIEW, CategoryRule, Policy, Tier
+
+SCHEMA_VERSION = "1.0"
+_SEAL = ("digests", "digest")
+
+Fault = tuple[str, str]
+"""(JSON pointer, what is wrong there)."""
+
+
+def policy_document(policy: Policy) -> dict[str, Any]:
+    """The sealed document of a policy."""
+    parts: dict[str, Any] = to_document(policy)
+    return {**parts, "digests": {name: digest(part) for name, part in parts.items()}, "digest": digest(parts)}
+
+
+def write_policy(policy: Policy, path: Path) -> None:
+    """Write the policy file, whole or not at all. Raises DocumentError if the policy breaks a rule."""
+    for pointer, fault in policy_faults(policy):
+        raise DocumentError(pointer, fault)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(policy_document(policy), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file; every fault is a DocumentError that names the file and the place."""
+    try:
+        return parse_policy(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DocumentError("", f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise DocumentError("", f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+    except DocumentError as error:
+        raise DocumentError(error.pointer, f"{error.message} ({path})") from None
+
+
+def parse_policy(text: str) -> Policy:
+    """The policy in a JSON text. Raises DocumentError with the place of the first fault."""
+    document = parse_json(text)
+    policy, seal = read_shape(document)
+    for pointer, fault in [*_seal_faults(document, seal), *policy_faults(policy)]:
+        raise DocumentError(pointer, fault)
+    if to_document(policy) != {name: part for name, part in document.items() if name not in _SEAL}:
+        raise DocumentError("", "a number is not written in its shortest binary32 form")
+    return policy
+
+
+def read_shape(document: Any) -> tuple[Policy, Mapping[str, Any]]:
+    """The policy and its seal, checked against the JSON Schema and nothing more."""
+    if not isinstance(document, dict):
+        raise DocumentError("", "a policy is a JSON object")
+    _refuse_newer(document)
+    for name in _SEAL:
+        if name not in document:
+            raise DocumentError(f"/{name}", "this field is missing")
+    seal = {name: document[name] for name in _SEAL}
+    parts = {name: part for name, part in document.items() if name not in _SEAL}
+    policy = from_document(Policy, parts)
+    _check_seal_shape(seal, parts)
+    return policy, seal
+
+
+def policy_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a policy file."""
+    schema = json_schema(Policy, "workbench policy")
+    body = schema["$defs"]["Policy"]
+    sha256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    parts = list(body["properties"])
+    of_parts = {
+        "type": "object",
+        "properties": dict.fromkeys(parts, sha256),
+        "required": sorted(parts),
+        "additionalProperties": False,
+    }
+    body["properties"] |= {"digests": of_parts, "digest": sha256}
+    body["required"] = sorted([*body["required"], *_SEAL])
+    return schema
+
+
+def policy_faults(policy: Policy) -> Iterator[Fault]:
+    """The rules that hold between the fields of a policy, each broken one with its place."""
+    yield from _action_faults(policy)
+    yield from _taxonomy_faults(policy)
+    yield from _routing_faults(policy)
+    yield from _rejection_faults(policy)
+    if len(policy.categories) == len(policy.taxonomy.categories):
+        for place, rule in enumerate(policy.categories):
+            yield from _tier_faults(policy, rule, f"/categories/{place}")
+    yield from _evidence_faults(policy)
+
+
+def _refuse_newer(document: dict[str, Any]) -> None:
+    version = document.get("schema_version")
+    if isinstance(version, str) and version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        raise DocumentError("/schema_version", f"this program reads version 1 of the policy form, not {version}")
+
+
+def _check_seal_shape(seal: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    def is_sha256(value: Any) -> bool:
+        return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+    if not is_sha256(seal["digest"]):
+        raise DocumentError("/digest", "expected a SHA-256 in hex")
+    digests = seal["digests"]
+    if not isinstance(digests, dict):
+        raise DocumentError("/digests", "expected an object")
+    for name in sorted(digests.keys() ^ parts.keys()):
+        raise DocumentError(f"/digests/{escape_pointer(name)}", "there must be one digest per top-level part")
+    for name, value in digests.items():
+        if not is_sha256(value):
+            raise DocumentError(f"/digests/{escape_pointer(name)}", "expected a SHA-256 in hex")
+
+
+def _seal_faults(document: Mapping[str, Any], seal: Mapping[str, Any]) -> Iterator[Fault]:
+    parts = {name: part for name, part in document.items() if name not in _SEAL}
+    intact = digest(parts) == seal["digest"]
+    for name, part in parts.items():
+        if digest(part) != seal["digests"][name]:
+            where = f"/digests/{name}" if intact else f"/{name}"
+            yield where, "changed after the policy was sealed: its digest differs"
+    if not intact:
+        yield "/digest", "the digest of the whole differs"
+
+
+def _action_faults(policy: Policy) -> Iterator[Fault]:
+    names = [action.name for action in policy.actions]
+    ranks = [action.rank for action in policy.actions]
+    for place, action in enumerate(policy.actions):
+        if action.name in names[:place]:
+            yield f"/actions/{place}/name", f"{action.name!r} is declared twice"
+        if action.rank in ranks[:place]:
+            yield f"/actions/{place}/rank", f"rank {action.rank} is taken"
+    if 0 not in ranks:
+        yield "/actions", "one action must have rank 0, the one that does nothing"
+    if not any(action.name == REVIEW and action.kind == "human" for action in policy.actions):
+        yield "/actions", f"there must be a human action called {REVIEW!r}"
+
+
+def _taxonomy_faults(policy: Policy) -> Iterator[Fault]:
+    names = policy.taxonomy.categories
+    if not names:
+        yield "/taxonomy/categories", "there must be a category"
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            yield f"/taxonomy/categories/{place}", f"{name!r} stands twice"
+    if policy.taxonomy.unknown in names:
+        yield "/taxonomy/unknown", "the word for unknown cannot be a category"
+    if policy.origin.taxonomy != policy.taxonomy.digest:
+        yield "/origin/taxonomy", "is not the digest of /taxonomy"
+    if tuple(rule.category for rule in policy.categories) != names:
+        yield "/categories", "there must be one entry per category of the taxonomy, in its order"
+
+
+def _routing_faults(policy: Policy) -> Iterator[Fault]:
+    routing = policy.routing
+    yield from _quiet_faults(policy, routing.below, "/routing/below", silent=True)
+    yield from _quiet_faults(policy, routing.on_quality, "/routing/on_quality", silent=False)
+    for code, name in routing.on_outcome.items():
+        place = f"/routing/on_outcome/{escape_pointer(code)}"
+        if code not in OUTCOMES[1:]:
+            yield place, f"no such outcome; known: {', '.join(OUTCOMES[1:])}"
+        yield from _quiet_faults(policy, name, place, silent=False)
+
+
+def _quiet_faults(policy: Policy, name: str, place: str, *, silent: bool) -> Iterator[Fault]:
+    """No promise covers this place: a human action, or (`silent`) the one that does nothing."""
+    action = next((action for action in policy.actions if action.name == name), None)
+    if action is None:
+        yield place, f"no action is called {name!r}"
+    elif action.kind == "automatic" and not (silent and action.rank == 0):
+        yield place, f"{name!r} is automatic, and no promise covers it here"
+
+
+def _rejection_faults(policy: Policy) -> Iterator[Fault]:
+    rejection = policy.rejection
+    yield from _quiet_faults(policy, rejection.action, "/rejection/action", silent=True)
+    if (rejection.signal == "none") != (rejection.threshold is None):
+        yield "/rejection/threshold", "a signal has a threshold, and only a signal has one"
+    if policy.taxonomy.mode == "multi-label" and rejection.signal in ("margin", "entropy"):
+        yield "/rejection/signal", "multi-label images are rejected by their top score only"
+    if rejection.signal == "entropy" and not policy.complete:
+        yield "/rejection/signal", "entropy needs scores that are a whole distribution"
+    if rejection.signal in ("top", "margin") and rejection.threshold is not None and rejection.threshold > 1:
+        yield "/rejection/threshold", f"a {rejection.signal} is never above 1"
+
+
+def _tier_faults(policy: Policy, rule: CategoryRule, where: str) -> Iterator[Fault]:
+    below: Tier | None = None
+    for place, tier in enumerate(rule.tiers):
+        at = f"{where}/tiers/{place}"
+        if tier.action not in policy.rank:
+            yield f"{at}/action", f"no action is called {tier.action!r}"
+            return
+        yield from _scope_faults(policy, tier, at)
+        if below is not None and policy.rank[tier.action] <= policy.rank[below.action]:
+            yield f"{at}/action", "tiers must rise strictly in rank"
+        if below is not None and below.scope == "assigned" and tier.scope == "any":
+            yield f"{at}/scope", "a higher tier may not have the wider scope"
+        below = tier
+    thresholds = [(place, tier.threshold) for place, tier in enumerate(rule.tiers) if tier.threshold is not None]
+    for (_, lower), (place, higher) in pairwise(thresholds):
+        if higher < lower:
+            yield f"{where}/tiers/{place}/threshold", "a higher tier's threshold may not be the lower one"
+
+
+def _scope_faults(policy: Policy, tier: Tier, at: str) -> Iterator[Fault]:
+    if policy.rank[tier.action] == 0:
+        yield f"{at}/action", "a tier must lead to something; this action has rank 0"
+    if policy.taxonomy.mode == "multi-label" and tier.scope == "assigned":
+        yield f"{at}/scope", "in multi-label mode every scope is any"
+    if policy.taxonomy.mode == "single-label" and tier.scope == "any" and tier.action in policy.automatic:
+        yield f"{at}/scope", "an automatic action's scope is assigned"
+
+
+def _evidence_faults(policy: Policy) -> Iterator[Fault]:
+    """Each tier that fires has a certified promise of its own form behind it."""
+    for place, rule in enumerate(policy.categories):
+        for number, tier in enumerate(rule.tiers):
+            at = f"/categories/{place}/tiers/{number}/threshold"
+            promises = [p for p in policy.evidence.promises if (p.category, p.action) == (rule.category, tier.action)]
+            if len(promises) != 1:
+                yield at, "there must be exactly one promise about this tier in the evidence"
+                continue
+            promise = promises[0]
+            if (promise.metric, promise.at_least, promise.scope) != (tier.metric, tier.at_least, tier.scope):
+                yield at, "the tier's goal is not the one that the evidence tested"
+            if tier.threshold != (promise.certified if promise.verdict == "certified" else None):
+                yield at, "the threshold is not the one that the evidence certifies"
+    draft = policy.evidence.draft
+    for name in ("origin", "complete", "taxonomy", "actions", "rejection", "routing"):
+        if getattr(policy, name) != getattr(draft, name):
+            yield f"/{name}", f"is not what was tested (/evidence/draft/{name})"
+    for number, promise in enumerate(policy.evidence.promises):
+        if promise.verdict == "certified" and promise.certified is None:
+            yield f"/evidence/promises/{number}/certified", "a certified promise has a threshold"
+    for number, vector in enumerate(policy.vectors):
+        for name, score in vector.scores.items():
+            if score is not None and binary32(score) != score:
+                yield f"/vectors/{number}/scores/{escape_pointer(name)}", "not a binary32"

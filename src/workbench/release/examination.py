@@ -1,0 +1,274 @@
+"""A draft's promises, tested on the certify rows: the evidence.
+
+Only here are certify labels read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from workbench.canonical import digest
+from workbench.dataset.images import Dataset
+from workbench.documents import to_document
+from workbench.evaluation.certify import Certificate, Refusal, certify_precision, certify_recall
+from workbench.evaluation.intervals import lower_bound, upper_bound
+from workbench.evaluation.labelled import Labelled, join
+from workbench.evaluation.simulate import Gated, gate_scores
+from workbench.evaluation.thresholds import accepted
+from workbench.predictions import PredictionTable
+from workbench.records import Draft, DraftLimit, DraftTier, Evidence, Promise, RejectionPromise, Summary
+
+_LimitVerdict = Literal["certified", "refused", "stress-test", "waived"]
+
+
+@dataclass(frozen=True, eq=False)
+class Certify:
+    """The certify rows that count, under the draft's frozen rejection rule."""
+
+    rows: Labelled
+    contents: pd.Series
+    """SHA-256 of each row's file."""
+    gated: Gated
+    set_aside: int
+    """Labelled certify images that do not count."""
+
+
+def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: int) -> Certify:
+    """The labelled certify images that count: one of each group, and none whose picture also stands in train or tune.
+
+    Images with the same bytes are of one group. Which image of a group counts is drawn by a seeded hash of its bytes.
+    """
+    labelled = join(table, dataset)
+    contents = labelled.frame["image_id"].map(dict(zip(dataset.frame["image_id"], dataset.contents, strict=True)))
+    on_certify = (labelled.frame["split"] == "certify").to_numpy()
+    elsewhere = set(dataset.contents[(dataset.frame["split"] != "certify").to_numpy()]) - {""}
+    fresh = on_certify & ~contents.isin(elsewhere).to_numpy()
+    drawn = _one_per_group(labelled.frame["group"], contents, fresh, seed)
+    rows = labelled.rows(drawn)
+    gated = gate_scores(rows.scores, rows.unknown_scores, rows.answered, draft.rejection, rows.taxonomy)
+    return Certify(rows, contents[drawn].reset_index(drop=True), gated, int(on_certify.sum() - drawn.sum()))
+
+
+def examine(draft: Draft, certify: Certify, seed: int) -> Evidence:
+    """Every promise of the draft, tested."""
+    automatic = frozenset(action.name for action in draft.actions if action.kind == "automatic")
+    promises = [_test_tier(tier, certify, tier.action in automatic) for tier in draft.tiers]
+    return Evidence(
+        draft=draft,
+        look=look_digest(draft, certify),
+        seed=seed,
+        summary=_summary(certify),
+        promises=tuple(_nest(promises, draft, certify)),
+        rejection=tuple(_test_limit(limit, draft, certify, automatic) for limit in draft.limits),
+    )
+
+
+def look_digest(draft: Draft, certify: Certify) -> str:
+    """Names this look: certify images and labels by content, and everything that was fixed before it."""
+    images = sorted(
+        [content, *labels] for content, labels in zip(certify.contents, certify.rows.frame["labels"], strict=True)
+    )
+    return digest({"draft": to_document(draft), "certify": images})
+
+
+def _one_per_group(groups: pd.Series, contents: pd.Series, eligible: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) bool: of the eligible rows, one of each group of images that share a group or their bytes."""
+    rows = np.flatnonzero(eligible)
+    if len(rows) == 0:
+        return np.zeros(len(eligible), dtype=bool)
+    names = contents.to_numpy(dtype=object).copy()
+    unread = names == ""
+    names[unread] = [f"unread {row}" for row in np.flatnonzero(unread)]
+    of_group = pd.factorize(groups.to_numpy()[rows])[0]
+    of_bytes = pd.factorize(names[rows])[0]
+    size = of_group.max(initial=-1) + of_bytes.max(initial=-1) + 2
+    links = coo_array((np.ones(len(rows)), (of_group, of_bytes + of_group.max(initial=-1) + 1)), shape=(size, size))
+    component = connected_components(links, directed=False)[1][of_group]
+    draws = [hashlib.sha256(f"{seed}:{names[row]}".encode()).digest() for row in rows]
+    ranked = sorted(range(len(rows)), key=lambda place: draws[place])
+    first = np.unique(component[ranked], return_index=True)[1]
+    chosen = np.zeros(len(eligible), dtype=bool)
+    chosen[rows[np.asarray(ranked, dtype=int)[first]]] = True
+    return chosen
+
+
+def _test_tier(tier: DraftTier, certify: Certify, automatic: bool) -> Promise:
+    if tier.asked is None or tier.confidence is None:
+        return _promise(tier, None, None, 0, 0, 0, reason=f"nothing was asked: {tier.reason}")
+    column = certify.rows.taxonomy.categories.index(tier.category)
+    reach = certify.gated.reach(column, tier.scope, automatic=automatic)
+    truth = certify.rows.truth[:, column]
+    if tier.metric == "precision":
+        return _test_precision(tier, reach, truth)
+    missed = int((truth & ~certify.gated.usable).sum())
+    return _test_recall(tier, reach, truth, missed)
+
+
+def _test_precision(tier: DraftTier, reach: np.ndarray, truth: np.ndarray) -> Promise:
+    assert tier.confidence is not None  # noqa: S101 -- `_test_tier` has seen to it
+    found = certify_precision(reach, truth, tier.at_least, tier.confidence, tier.grid)
+    if isinstance(found, Refusal):
+        return _refused(tier, found, found.k, found.k - found.errors, 0)
+    reason = "" if found.threshold == tier.asked else _stopped(found)
+    return replace(
+        _promise(tier, found.threshold, found.lower_bound, found.k, found.k - found.errors, 0, reason),
+        walk=found.steps,
+    )
+
+
+def _test_recall(tier: DraftTier, reach: np.ndarray, truth: np.ndarray, missed: int) -> Promise:
+    assert tier.confidence is not None and tier.asked is not None  # noqa: S101, PT018 -- `_test_tier` has seen to it
+    found = certify_recall(reach, truth, tier.at_least, tier.confidence)
+    if isinstance(found, Refusal):
+        return _refused(tier, found, found.k, found.k - found.errors, missed)
+    promise = _promise(tier, min(tier.asked, found.threshold), None, 0, 0, missed)
+    return _count_recall(promise, reach, truth)
+
+
+def _count_recall(promise: Promise, reach: np.ndarray, truth: np.ndarray) -> Promise:
+    """The figures of a recall promise at the threshold it is exported with."""
+    assert promise.certified is not None  # noqa: S101 -- only certified promises come here
+    assert promise.confidence is not None  # noqa: S101 -- as above
+    positives = reach[truth]
+    successes = int((positives >= np.float32(promise.certified)).sum())
+    bound = float(lower_bound(successes, len(positives), 1 - promise.confidence))
+    return replace(promise, trials=len(positives), successes=successes, lower_bound=bound)
+
+
+def _stopped(found: Certificate) -> str:
+    failed = found.steps[-1]
+    return (
+        f"the walk ended at {failed.threshold:.4g}: {failed.successes} of {failed.events} right, "
+        f"p = {failed.p_value:.3g}"
+    )
+
+
+def _refused(tier: DraftTier, found: Refusal, trials: int, successes: int, missed: int) -> Promise:
+    promise = _promise(tier, None, None, trials, successes, missed, found.reason)
+    return replace(promise, walk=found.steps, needed=found.needed)
+
+
+def _promise(
+    tier: DraftTier,
+    certified: float | None,
+    bound: float | None,
+    trials: int,
+    successes: int,
+    missed: int,
+    reason: str = "",
+) -> Promise:
+    verdict = "certified" if certified is not None else "waived" if tier.waived else "refused"
+    return Promise(
+        category=tier.category,
+        action=tier.action,
+        metric=tier.metric,
+        at_least=tier.at_least,
+        scope=tier.scope,
+        confidence=tier.confidence,
+        verdict=verdict,  # type: ignore[arg-type]  # one of its literals
+        asked=tier.asked,
+        certified=certified,
+        lower_bound=bound,
+        trials=trials,
+        successes=successes,
+        unanswered=missed,
+        walk=(),
+        reason=reason,
+        needed=None,
+    )
+
+
+def _nest(promises: list[Promise], draft: Draft, certify: Certify) -> Iterator[Promise]:
+    """Within a category thresholds never fall with rank: a flag above an act threshold is lowered to it."""
+    for category in draft.taxonomy.categories:
+        higher: Promise | None = None
+        nested: list[Promise] = []
+        for promise in reversed([promise for promise in promises if promise.category == category]):
+            lowered = _lower(promise, higher, certify) if higher is not None else promise
+            higher = lowered if lowered.verdict == "certified" else higher
+            nested.append(lowered)
+        yield from reversed(nested)
+
+
+def _lower(promise: Promise, higher: Promise, certify: Certify) -> Promise:
+    if promise.certified is None or higher.certified is None or promise.certified <= higher.certified:
+        return promise
+    words = f"lowered from {promise.certified:.4g} to the threshold of {higher.action!r}; the band between is empty"
+    column = certify.rows.taxonomy.categories.index(promise.category)
+    truth = certify.rows.truth[:, column]
+    if promise.metric == "recall":
+        reach = certify.gated.reach(column, promise.scope, automatic=False)
+        return _count_recall(replace(promise, certified=higher.certified, reason=words), reach, truth)
+    if promise.scope == higher.scope and promise.at_least <= higher.at_least and higher.metric == "precision":
+        return replace(
+            promise,
+            certified=higher.certified,
+            lower_bound=higher.lower_bound,
+            trials=higher.trials,
+            successes=higher.successes,
+            reason=words,
+        )
+    reason = f"it certifies only above the threshold of {higher.action!r}, whose images count for it too"
+    return replace(promise, certified=None, lower_bound=None, verdict="refused", reason=reason)
+
+
+def _test_limit(limit: DraftLimit, draft: Draft, certify: Certify, automatic: frozenset[str]) -> RejectionPromise:
+    unknown = certify.rows.unknown
+    if limit.rate == "unknown_accepted":
+        rows = unknown & (certify.rows.frame["source"] == limit.source).to_numpy()
+        event = accepted(certify.gated, draft.tiers, automatic)
+    else:
+        rows, event = ~unknown, certify.gated.rejected
+    trials, events, delta = int(rows.sum()), int((rows & event).sum()), 1 - limit.confidence
+    bound = float(upper_bound(events, trials, delta))
+    verdict, reason = _judge_limit(limit, trials, bound, float(upper_bound(0, trials, delta)))
+    return RejectionPromise(
+        limit.rate,
+        limit.source,
+        limit.at_most,
+        limit.confidence,
+        verdict,
+        trials,
+        events,
+        bound,
+        reason,
+    )
+
+
+def _judge_limit(limit: DraftLimit, trials: int, bound: float, best: float) -> tuple[_LimitVerdict, str]:
+    if bound <= limit.at_most:
+        return "certified", ""
+    if best > limit.at_most:
+        return "stress-test", f"{trials} images are too few for any verdict"
+    return "waived" if limit.waived else "refused", f"the rate may be as high as {bound:.3f}"
+
+
+def _summary(certify: Certify) -> Summary:
+    rows, known = certify.rows, ~certify.rows.unknown
+    truth = rows.truth[known]
+    if rows.taxonomy.mode == "single-label":
+        top = certify.gated.top[known]
+        correct = int(((top >= 0) & truth[np.arange(len(truth)), top]).sum())
+        majority = int(truth.sum(axis=0).max(initial=0))
+    else:
+        told = (rows.usable_scores()[known] >= np.float32(0.5)) == truth
+        correct = int((told.all(axis=1) & certify.gated.usable[known]).sum())
+        majority = int(pd.Series([tuple(row) for row in truth]).value_counts().max()) if len(truth) else 0
+    by_category = dict(zip(rows.taxonomy.categories, rows.truth.sum(axis=0).tolist(), strict=True))
+    return Summary(
+        images=len(rows),
+        set_aside=certify.set_aside,
+        answered=int(rows.answered.sum()),
+        known=int(known.sum()),
+        correct=correct,
+        majority=majority,
+        by_category={**by_category, rows.taxonomy.unknown: int(rows.unknown.sum())},
+    )

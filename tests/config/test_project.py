@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.config.project import find_project, read_goals, read_project
+from workbench.errors import ConfigError
+from workbench.records import Action
+
+WHOLE = """
+[dataset]
+path = "images"
+name = "shoes"
+sensitive = true
+
+[taxonomy]
+categories = ["shoe", "boot"]
+outside = "unknown"
+
+[approaches.local-cnn.labels]
+shoe = ["running shoe", "loafer"]
+
+[goals]
+confidence = 0.9
+below = "pass"
+looks = 2
+tiers = [{ action = "accept", metric = "precision", at_least = 0.9 }]
+
+[[goals.category.boot]]
+action = "accept"
+metric = "precision"
+at_least = 0.95
+
+[[goals.category.boot]]
+action = "review"
+metric = "recall"
+at_least = 0.8
+
+[goals.rejection]
+signal = "top"
+known_rejected = { at_most = 0.2 }
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "workbench.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_project_file_is_read_whole(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path, WHOLE))
+    assert (tmp_path / "images", "shoes", True) == (project.dataset, project.name, project.sensitive)
+    assert project.taxonomy is not None
+    assert (("shoe", "boot"), "single-label", "unknown") == (
+        project.taxonomy.categories,
+        project.taxonomy.mode,
+        project.taxonomy.outside,
+    )
+    assert {"local-cnn": {"shoe": ("running shoe", "loafer")}} == project.label_maps
+    assert project.goals is not None
+    assert ["review", "accept"] == [tier.action for tier in project.goals.tiers_of("boot")]
+    assert ["accept"] == [tier.action for tier in project.goals.tiers_of("shoe")]
+    assert ["any", "assigned"] == [
+        project.goals.scope_of(tier, project.taxonomy) for tier in project.goals.tiers_of("boot")
+    ]
+
+
+def test_actions_have_a_default(tmp_path: Path) -> None:
+    project = read_project(write(tmp_path, WHOLE))
+    assert project.goals is not None
+    assert Action("review", 1, "human") in project.goals.records()
+
+
+def test_goals_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
+    path = write(tmp_path, 'below = "pass"\ntiers = [{ action = "accept", metric = "precision", at_least = 0.9 }]\n')
+    assert 0.95 == read_goals(path).confidence
+    assert 2 == read_goals(write(tmp_path, WHOLE)).looks
+
+
+@pytest.mark.parametrize("name", ["workbench.toml", "images", "manifest.csv"])
+def test_a_project_is_found_from_its_folder_and_its_manifest(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, WHOLE)
+    assert path == find_project(tmp_path / name)
+    assert path == find_project(tmp_path)
+
+
+def test_no_project_is_none(tmp_path: Path) -> None:
+    assert find_project(tmp_path / "images" / "deep") is None
+
+
+FAULTS = {
+    "not TOML": ("[dataset", "", "not TOML"),
+    "unknown field": ('name = "shoes"', 'nom = "shoes"', "dataset.nom"),
+    "wrong type": ("sensitive = true", 'sensitive = "yes"', "dataset.sensitive"),
+    "no categories": ('categories = ["shoe", "boot"]', "categories = []", "taxonomy.categories"),
+    "a category twice": ('["shoe", "boot"]', '["shoe", "shoe"]', "'shoe' stands twice"),
+    "blanks": ('["shoe", "boot"]', '["shoe", " boot"]', "blanks around"),
+    "unknown as category": ('["shoe", "boot"]', '["shoe", "boot", "unknown"]', "word for unknown"),
+    "a goal of 1": ("at_least = 0.95", "at_least = 1.0", "goals.category.boot.0.at_least"),
+    "a confidence of 95": ("confidence = 0.9", "confidence = 95", "goals.confidence"),
+    "text for a number": ("confidence = 0.9", 'confidence = "0.9"', "goals.confidence"),
+    "no below": ('below = "pass"\n', "", "goals.below"),
+    "below that acts": ('below = "pass"', 'below = "accept"', "'accept' is automatic"),
+    "unknown action": ('below = "pass"', 'below = "burn"', "no action is called 'burn'"),
+    "unknown category": ("[[goals.category.boot]]", "[[goals.category.hat]]", "category.hat: not in the taxonomy"),
+    "two tiers to one action": ('action = "review"', 'action = "accept"', "two tiers lead to the same action"),
+    "wide scope of an automatic action": (
+        "at_least = 0.95\n",
+        'at_least = 0.95\nscope = "any"\n',
+        "'accept' is automatic; in single-label mode",
+    ),
+    "tier that does nothing": ('action = "review"', 'action = "pass"', "does nothing"),
+    "rejection without a limit": ("known_rejected = { at_most = 0.2 }", "", "say unknown_accepted or known_rejected"),
+    "unknown outcome": ("looks = 2", 'on_outcome = { burnt = "review" }', "no such outcome"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_names_the_file_and_the_field(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in (WHOLE + "[dataset")
+    text = WHOLE + "[dataset" if old == "[dataset" else WHOLE.replace(old, new)
+    with pytest.raises(ConfigError) as caught:
+        read_project(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert "workbench.toml" in str(caught.value)
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    text = WHOLE.replace("confidence = 0.9", "confidence = 95").replace("looks = 2", "looks = 0")
+    with pytest.raises(ConfigError) as caught:
+        read_project(write(tmp_path, text))
+    assert 2 == len(str(caught.value).splitlines())
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
+def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "workbench.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"workbench\.toml"):
+        read_project(path)
+
+
+def test_multi_label_takes_top_only_and_scope_any(tmp_path: Path) -> None:
+    multi = WHOLE.replace('outside = "unknown"', 'mode = "multi-label"')
+    project = read_project(write(tmp_path, multi))
+    assert project.goals is not None
+    assert project.taxonomy is not None
+    assert {"any"} == {project.goals.scope_of(tier, project.taxonomy) for tier in project.goals.tiers_of("boot")}
+    with pytest.raises(ConfigError, match="multi-label knows top"):
+        read_project(write(tmp_path, multi.replace('signal = "top"', 'signal = "margin"')))

@@ -1,0 +1,421 @@
+"""From scores with known truth to a policy: what the gate certifies, refuses and records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta, binom
+from sklearn.metrics import confusion_matrix
+
+from workbench.config.goals import DEFAULT_ACTIONS, ActionGoal, Goals, Limit, RejectionGoal, TierGoal
+from workbench.dataset.images import PROBLEM_COLUMNS, Dataset
+from workbench.documents import to_document
+from workbench.evaluation.labelled import join
+from workbench.evaluation.simulate import simulate
+from workbench.evaluation.thresholds import draft_thresholds
+from workbench.policy import parse_policy, policy_document, read_policy, write_policy
+from workbench.predictions import SCORE, PredictionTable, RunInfo
+from workbench.records import Draft, Evidence, Origin, Policy, Promise, Taxonomy
+from workbench.release.gate import Release, release_draft
+from workbench.release.verification import verify_evidence, verify_vectors
+
+CATEGORIES = ("shoe", "boot", "bag")
+ACCEPT = TierGoal(action="accept", metric="precision", at_least=0.9)
+FLAG = TierGoal(action="review", metric="recall", at_least=0.9)
+GOALS = Goals(
+    below="pass",
+    tiers=(ACCEPT,),
+    category={"shoe": (ACCEPT, FLAG)},
+    rejection=RejectionGoal(signal="top", unknown_accepted=Limit(at_most=0.5), known_rejected=Limit(at_most=0.2)),
+)
+
+
+def make_world(
+    folder: Path, n: int = 2400, seed: int = 1, skill: float = 3.0, groups: Sequence[str] | None = None
+) -> tuple[Dataset, PredictionTable]:
+    """A data set of n files (their bytes stand for pictures) and a run whose scores know the truth to some degree."""
+    rng = np.random.default_rng(seed)
+    taxonomy = Taxonomy(CATEGORIES, outside="unknown")
+    truth = rng.integers(0, 4, n)
+    names = [f"{row}.png" for row in range(n)]
+    for row, name in enumerate(names):
+        (folder / name).write_bytes(f"{seed} {row}".encode())
+    frame = pd.DataFrame(
+        {
+            "image_id": names,
+            "path": names,
+            "labels": [(CATEGORIES[place],) if place < 3 else () for place in truth],
+            "split": rng.choice(["tune", "certify"], n, p=[0.35, 0.65]),
+            "group": list(groups or names),
+            "weight": 1.0,
+            "source": np.where(truth == 3, np.where(rng.random(n) < 0.6, "hats", "gloves"), ""),
+        }
+    )
+    dataset = Dataset("world", folder, taxonomy, frame, pd.DataFrame(columns=list(PROBLEM_COLUMNS)))
+    logits = rng.normal(size=(n, 3))
+    logits[np.flatnonzero(truth < 3), truth[truth < 3]] += skill
+    scores = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    return dataset, make_run(dataset, scores)
+
+
+def make_run(dataset: Dataset, scores: np.ndarray, **changes: object) -> PredictionTable:
+    origin = Origin("test-approach", "v1", "f" * 64, "pixels", dataset.taxonomy.digest)
+    fixed = {"image_id": dataset.frame["image_id"], "outcome": "ok", "detail": ""}
+    frame = pd.DataFrame({**fixed, "latency_ms": 1.0, "cost_usd": 0.0, "cached": False})
+    for column, name in enumerate(dataset.taxonomy.categories):
+        frame[SCORE + name] = scores[:, column].astype(np.float32)
+    info = RunInfo(
+        schema_version="1.0",
+        origin=origin,
+        taxonomy=dataset.taxonomy,
+        complete=True,
+        scores_unknown=False,
+        floors={},
+        dataset=dataset.digest,
+        dataset_name="world",
+        created="2026-01-01T00:00:00Z",
+    )
+    return PredictionTable(frame, replace(info, **changes))  # type: ignore[arg-type]
+
+
+def run_gate(dataset: Dataset, table: PredictionTable, goals: Goals = GOALS) -> tuple[Draft, Release]:
+    draft = draft_thresholds(join(table, dataset), goals, int((dataset.frame["split"] == "certify").sum()))
+    return draft, release_draft(draft, table, dataset)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, PredictionTable]:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def released(world: tuple[Dataset, PredictionTable]) -> Policy:
+    _, release = run_gate(*world)
+    assert release.policy is not None, release.refusals
+    return release.policy
+
+
+def promise_of(evidence: Evidence | None, category: str, action: str) -> Promise:
+    assert evidence is not None
+    return next(p for p in evidence.promises if (p.category, p.action) == (category, action))
+
+
+# What a release says
+
+
+def test_a_policy_carries_what_certify_allowed(released: Policy) -> None:
+    assert {"certified"} == {promise.verdict for promise in released.evidence.promises}
+    shoe = released.categories[0]
+    assert ["review", "accept"] == [tier.action for tier in shoe.tiers]
+    accept = promise_of(released.evidence, "shoe", "accept")
+    assert accept.certified == shoe.tiers[1].threshold
+    assert accept.asked is not None
+    assert accept.certified is not None
+    assert accept.certified >= accept.asked
+
+
+def test_the_error_budget_is_shared_among_all_promises(released: Policy) -> None:
+    confidences = [p.confidence for p in (*released.evidence.promises, *released.evidence.rejection)]
+    assert 7 == len(confidences)
+    assert 0.05 == pytest.approx(sum(1 - confidence for confidence in confidences if confidence is not None))
+
+
+def test_weights_and_planned_looks_divide_the_budget(world: tuple[Dataset, PredictionTable]) -> None:
+    heavy = TierGoal(action="accept", metric="precision", at_least=0.9, weight=3.0)
+    goals = Goals(below="pass", looks=2, tiers=(ACCEPT,), category={"boot": (heavy,)})
+    draft, _ = run_gate(*world, goals)
+    deltas = {tier.category: 1 - (tier.confidence or 0) for tier in draft.tiers}
+    assert pytest.approx({"shoe": 0.005, "boot": 0.015, "bag": 0.005}) == deltas
+
+
+def test_every_figure_is_what_pandas_scipy_and_sklearn_make_of_the_table(
+    world: tuple[Dataset, PredictionTable], released: Policy
+) -> None:
+    """Nothing of the package is used here but the files it reads."""
+    dataset, table = world
+    rows = dataset.frame.merge(table.frame, on="image_id")
+    rows = rows[rows["split"] == "certify"]
+    scores = rows[[SCORE + name for name in CATEGORIES]].to_numpy()
+    limit = np.float32(released.rejection.threshold)
+    truth = rows["labels"].map(lambda labels: labels[0] if labels else "unknown").to_numpy()
+    top = np.array(CATEGORIES)[scores.argmax(axis=1)]
+    rejected = scores.max(axis=1) < limit
+    for promise in released.evidence.promises:
+        own = rows[SCORE + promise.category].to_numpy()
+        reach = np.where((top == promise.category) & ~rejected, own, -1) if promise.scope == "assigned" else own
+        shows = truth == promise.category
+        fires = reach >= np.float32(promise.certified)
+        delta = 1 - promise.confidence if promise.confidence else None
+        if promise.metric == "precision":
+            assert (fires.sum(), (fires & shows).sum()) == (promise.trials, promise.successes)
+            for step in promise.walk:
+                at = reach >= np.float32(step.threshold)
+                assert (at.sum(), (at & shows).sum()) == (step.events, step.successes)
+                assert step.p_value == binom.sf(step.successes - 1, step.events, promise.at_least)
+        else:
+            assert (shows.sum(), (fires & shows).sum()) == (promise.trials, promise.successes)
+        expected = beta.ppf(delta, promise.successes, promise.trials - promise.successes + 1)
+        assert expected == promise.lower_bound
+        assert promise.lower_bound >= promise.at_least
+    known = truth != "unknown"
+    matrix = confusion_matrix(truth[known], top[known], labels=list(CATEGORIES))
+    summary = released.evidence.summary
+    assert (matrix.sum(), np.trace(matrix), matrix.sum(axis=1).max()) == (
+        summary.known,
+        summary.correct,
+        summary.majority,
+    )
+    for limit_promise in released.evidence.rejection:
+        if limit_promise.rate == "known_rejected":
+            among, event = known, rejected
+        else:
+            asked = {p.category: np.float32(p.asked) for p in released.evidence.promises if p.action == "accept"}
+            among = ~known & (rows["source"] == limit_promise.source).to_numpy()
+            event = ~rejected & (scores.max(axis=1) >= np.array([asked[name] for name in top]))
+        events, trials = int((among & event).sum()), int(among.sum())
+        assert (events, trials) == (limit_promise.events, limit_promise.trials)
+        assert limit_promise.upper_bound == beta.ppf(limit_promise.confidence, events + 1, trials - events)
+
+
+def test_the_released_thresholds_decide_what_the_evidence_counted(
+    world: tuple[Dataset, PredictionTable], released: Policy
+) -> None:
+    dataset, table = world
+    simulated = simulate(table, released)
+    certify = (dataset.frame["split"] == "certify").to_numpy()
+    for number, (category, tier) in enumerate(simulated.tiers):
+        promise = promise_of(released.evidence, category, tier.action)
+        fired = simulated.fired[:, number] & certify
+        shows = dataset.truth[:, CATEGORIES.index(category)]
+        counted = fired if promise.metric == "precision" else certify & shows
+        assert (promise.trials, promise.successes) == (counted.sum(), (fired & shows).sum())
+
+
+# What is refused
+
+
+def test_a_precision_that_certify_does_not_bear_out_is_refused_and_never_fires(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path)
+    broken = (dataset.frame["split"] == "certify").to_numpy()
+    rng = np.random.default_rng(3)
+    frame = table.frame.copy()
+    frame.loc[broken, SCORE + "boot"] = rng.permutation(frame.loc[broken, SCORE + "boot"].to_numpy())
+    _, release = run_gate(dataset, replace(table, frame=frame))
+    boot = promise_of(release.evidence, "boot", "accept")
+    assert ("refused", None) == (boot.verdict, boot.certified)
+    assert "would have to be" in boot.reason
+    assert release.policy is not None
+    assert release.policy.categories[1].tiers[0].threshold is None
+
+
+def test_a_refused_recall_blocks_the_policy_unless_it_is_waived(world: tuple[Dataset, PredictionTable]) -> None:
+    dataset, table = world
+    outcome = table.frame["outcome"].where(np.arange(len(table)) % 4 > 0, "corrupt")
+    frame = table.frame.assign(outcome=outcome)
+    frame.loc[outcome == "corrupt", [SCORE + name for name in CATEGORIES]] = np.nan
+    draft, release = run_gate(dataset, replace(table, frame=frame))
+    assert release.policy is None
+    assert any("recall of shoe" in refusal for refusal in release.refusals)
+    waived = replace(draft, tiers=tuple(replace(tier, waived=True) for tier in draft.tiers))
+    assert release_draft(waived, replace(table, frame=frame), dataset).policy is not None
+
+
+def test_images_without_an_answer_count_as_misses_of_recall(world: tuple[Dataset, PredictionTable]) -> None:
+    dataset, table = world
+    lost = np.flatnonzero(dataset.truth[:, 0] & (dataset.frame["split"] == "certify").to_numpy())[:9]
+    frame = table.frame.copy()
+    frame.loc[lost, "outcome"] = "corrupt"
+    frame.loc[lost, [SCORE + name for name in CATEGORIES]] = np.nan
+    _, release = run_gate(dataset, replace(table, frame=frame))
+    before = promise_of(run_gate(dataset, table)[1].evidence, "shoe", "review")
+    after = promise_of(release.evidence, "shoe", "review")
+    assert 9 == after.unanswered
+    assert before.trials == after.trials
+
+
+def test_a_draft_of_which_nothing_certifies_is_refused(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path, n=160)
+    draft, _ = run_gate(dataset, table)
+    scores = np.random.default_rng(4).dirichlet([1, 1, 1], len(dataset))
+    noise = make_run(dataset, scores)
+    release = release_draft(draft, noise, dataset)
+    assert release.policy is None
+    assert release.evidence is not None
+    assert any("0 of 4 thresholds certified" in refusal for refusal in release.refusals)
+    assert 4 == (release.frame()["verdict"][:4] == "refused").sum()
+
+
+def test_a_run_or_data_set_that_the_draft_does_not_know_is_refused(world: tuple[Dataset, PredictionTable]) -> None:
+    dataset, table = world
+    draft, _ = run_gate(dataset, table)
+    other = replace(table, info=replace(table.info, origin=replace(table.info.origin, model_version="v2")))
+    release = release_draft(draft, other, dataset)
+    assert release.policy is None
+    assert release.evidence is None
+    assert "approach" in release.refusals[0]
+
+
+def test_uneven_weights_are_refused(tmp_path: Path) -> None:
+    dataset, _ = make_world(tmp_path, n=300)
+    frame = dataset.frame.assign(weight=np.where(np.arange(300) % 2, 1.0, 5.0))
+    uneven = replace(dataset, frame=frame)
+    table = make_run(uneven, np.random.default_rng(0).dirichlet([1, 1, 1], 300))
+    _, release = run_gate(uneven, table)
+    assert release.policy is None
+    assert any(refusal.startswith("weights") for refusal in release.refusals)
+
+
+def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path, n=400)
+    certify = np.flatnonzero((dataset.frame["split"] == "certify").to_numpy())
+    labels = dataset.frame["labels"]
+    first, second = next((a, b) for a in certify for b in certify if labels[a] != labels[b])
+    (tmp_path / f"{second}.png").write_bytes((tmp_path / f"{first}.png").read_bytes())
+    again = Dataset(dataset.name, dataset.root, dataset.taxonomy, dataset.frame, dataset.problems)
+    release = run_gate(again, replace(table, info=replace(table.info, dataset=again.digest)))[1]
+    assert any("two different labels" in refusal for refusal in release.refusals)
+
+
+# What counts
+
+
+def test_one_image_of_each_group_counts(tmp_path: Path) -> None:
+    groups = [str(row // 3) for row in range(2400)]
+    dataset, table = make_world(tmp_path, groups=groups)
+    _, release = run_gate(dataset, table)
+    assert release.evidence is not None
+    certify = dataset.frame[dataset.frame["split"] == "certify"]
+    assert certify["group"].nunique() == release.evidence.summary.images
+    assert len(certify) - certify["group"].nunique() == release.evidence.summary.set_aside
+
+
+def test_a_picture_that_stands_in_train_or_tune_does_not_count(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path)
+    splits = dataset.frame["split"]
+    tune, certify = (np.flatnonzero((splits == name).to_numpy()) for name in ("tune", "certify"))
+    for one, other in zip(tune[:20], certify[:20], strict=True):
+        (tmp_path / f"{other}.png").write_bytes((tmp_path / f"{one}.png").read_bytes())
+    again = Dataset(dataset.name, dataset.root, dataset.taxonomy, dataset.frame, dataset.problems)
+    _, release = run_gate(again, replace(table, info=replace(table.info, dataset=again.digest)))
+    assert release.evidence is not None
+    assert 20 == release.evidence.summary.set_aside
+
+
+def test_the_same_bytes_twice_count_once(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path)
+    certify = np.flatnonzero((dataset.frame["split"] == "certify").to_numpy() & dataset.truth[:, 0])
+    for row in certify[1:11]:
+        (tmp_path / f"{row}.png").write_bytes((tmp_path / f"{certify[0]}.png").read_bytes())
+    again = Dataset(dataset.name, dataset.root, dataset.taxonomy, dataset.frame, dataset.problems)
+    _, release = run_gate(again, replace(table, info=replace(table.info, dataset=again.digest)))
+    assert release.evidence is not None
+    assert 10 == release.evidence.summary.set_aside
+
+
+def test_the_order_of_rows_and_the_paths_of_files_change_nothing(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    dataset, table = make_world(one)
+    moved, moved_table = make_world(other)
+    order = np.random.default_rng(5).permutation(len(moved))
+    frame = moved.frame.iloc[order].reset_index(drop=True)
+    shuffled = replace(moved, frame=frame)
+    first, second = run_gate(dataset, table)[1], run_gate(shuffled, moved_table)[1]
+    assert first.evidence is not None
+    assert second.evidence is not None
+    assert to_document(first.evidence) == to_document(second.evidence)
+
+
+# Tiers of one category
+
+
+def test_a_flag_above_the_act_threshold_is_lowered_to_it_and_the_empty_band_is_told(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path, skill=6.0)
+    flag = TierGoal(action="review", metric="recall", at_least=0.3)
+    goals = Goals(below="pass", tiers=(ACCEPT,), category={"shoe": (flag, ACCEPT)})
+    _, release = run_gate(dataset, table, goals)
+    low, high = promise_of(release.evidence, "shoe", "review"), promise_of(release.evidence, "shoe", "accept")
+    assert low.certified == high.certified
+    assert "the band between is empty" in low.reason
+    assert release.policy is not None
+    assert parse_policy(json.dumps(policy_document(release.policy))) == release.policy
+
+
+def test_two_precision_tiers_promise_their_cumulative_events(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path, n=4000)
+    actions = (*DEFAULT_ACTIONS, ActionGoal(name="publish", rank=3, kind="automatic"))
+    sure = TierGoal(action="publish", metric="precision", at_least=0.95)
+    goals = Goals(below="pass", actions=actions, tiers=(ACCEPT, sure))
+    _, release = run_gate(dataset, table, goals)
+    assert release.policy is not None
+    for rule in release.policy.categories:
+        thresholds = [tier.threshold for tier in rule.tiers if tier.threshold is not None]
+        assert sorted(thresholds) == thresholds
+
+
+def test_multi_label_promises_are_tested_without_an_argmax(tmp_path: Path) -> None:
+    dataset, _ = make_world(tmp_path)
+    rng = np.random.default_rng(8)
+    truth = rng.random((len(dataset), 3)) < 0.4
+    taxonomy = Taxonomy(CATEGORIES, "multi-label")
+    labels = [tuple(np.array(CATEGORIES)[row]) for row in truth]
+    multi = replace(dataset, taxonomy=taxonomy, frame=dataset.frame.assign(labels=labels, source=""))
+    scores = 1 / (1 + np.exp(-(rng.normal(size=truth.shape) + 4 * truth - 2)))
+    table = make_run(multi, scores, complete=False)
+    _, release = run_gate(multi, table, Goals(below="pass", tiers=(FLAG, ACCEPT)))
+    assert release.policy is not None, release.refusals
+    simulated = simulate(table, release.policy)
+    assert (simulated.told.sum(axis=1) > 1).any()
+
+
+# Verification
+
+
+def test_a_policy_verifies_against_its_run_and_data_set(
+    world: tuple[Dataset, PredictionTable], released: Policy, tmp_path: Path
+) -> None:
+    write_policy(released, tmp_path / "policy.json")
+    found = read_policy(tmp_path / "policy.json")
+    assert [] == verify_vectors(found)
+    assert [] == verify_evidence(found, world[1], world[0])
+
+
+def test_verification_names_the_figure_that_does_not_hold(
+    world: tuple[Dataset, PredictionTable], released: Policy
+) -> None:
+    promise = released.evidence.promises[0]
+    forged = replace(promise, successes=promise.successes + 1)
+    evidence = replace(released.evidence, promises=(forged, *released.evidence.promises[1:]))
+    differences = verify_evidence(replace(released, evidence=evidence), world[1], world[0])
+    assert ["/evidence/promises/0/successes"] == [difference.pointer for difference in differences]
+    assert promise.successes == differences[0].found
+
+
+def test_verification_names_a_label_that_changed(world: tuple[Dataset, PredictionTable], released: Policy) -> None:
+    dataset, table = world
+    labels = list(dataset.frame["labels"])
+    labels[0] = () if labels[0] else ("shoe",)
+    changed = replace(dataset, frame=dataset.frame.assign(labels=pd.Series(labels, dtype=object)))
+    differences = verify_evidence(released, table, changed)
+    assert ["/evidence/draft/dataset"] == [difference.pointer for difference in differences]
+
+
+def test_a_vector_that_decides_otherwise_is_named(released: Policy) -> None:
+    forged = replace(released.vectors[2], action="review")
+    policy = replace(released, vectors=(*released.vectors[:2], forged, *released.vectors[3:]))
+    assert ["/vectors/2"] == [difference.pointer for difference in verify_vectors(policy)]
+
+
+def test_the_vectors_cover_every_threshold_on_both_sides(released: Policy) -> None:
+    names = {vector.name for vector in released.vectors}
+    for rule in released.categories:
+        for tier in rule.tiers:
+            for words in ("below", "at", "above"):
+                assert f"{rule.category} {tier.action} {words} threshold" in names
