@@ -120,6 +120,11 @@ def test_rows_as_predictions() -> None:
     assert ("corrupt", {}, "bad\nfile, 'é'") == (third.outcome, third.scores, third.detail)
 
 
+def test_scores_count_only_where_the_outcome_is_ok() -> None:
+    (row,) = table([{"image_id": "a", "outcome": "refusal", "scores": {"shoe": 0.5}}]).predictions()
+    assert {} == row.scores
+
+
 def test_an_empty_table_comes_back(tmp_path: Path) -> None:
     write_predictions(table([]), tmp_path / "run.parquet")
     back = read_predictions(tmp_path / "run.parquet")

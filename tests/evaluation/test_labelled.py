@@ -115,6 +115,11 @@ def test_top_is_the_single_highest_score(scores: list[float], top: int) -> None:
     assert [top] == make_labelled([("shoe",)], [scores], taxonomy=TAXONOMY).top().tolist()
 
 
+def test_the_only_category_is_not_the_top_where_it_is_censored() -> None:
+    labelled = make_labelled([("shoe",)] * 2, [[CENSORED], [0.0]], taxonomy=Taxonomy(("shoe",)))
+    assert [-1, 0] == labelled.top().tolist()
+
+
 def test_a_failed_image_and_a_missing_score_of_unknown_have_no_top() -> None:
     labelled = make_labelled(
         [("shoe",)] * 3,

@@ -72,6 +72,7 @@ def test_many_points_are_thinned_and_keep_both_ends() -> None:
     curve = trace_curves(make_labelled(labels, scores, taxonomy=TAXONOMY))["shoe"]
     (line,) = (line for line in curve.plot().lines if len(line.get_xdata()) > 2)
     recall, precision = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    assert "steps-post" == line.get_drawstyle()  # the precision at a recall holds down to the next lower one
     assert len(recall) <= 241
     assert (1.0, 0.0) == (recall[0], recall[-1])
     assert curve.curve.precision[0] == precision[0]

@@ -20,7 +20,7 @@ from workbench.cli.console import (
     show_table,
 )
 from workbench.config.project import FILE
-from workbench.dataset.images import SPLITS, Dataset
+from workbench.dataset.images import Dataset
 from workbench.dataset.opening import open_dataset
 from workbench.dataset.sources import load_dataset
 from workbench.errors import ConfigError, InputError
@@ -131,24 +131,10 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         "digest": dataset.digest,
         "images": len(dataset),
         "mode": dataset.taxonomy.mode,
-        "counts": _counts(dataset),
+        "counts": dataset.counts().reset_index().to_dict("records"),
         "files": _files(dataset),
         "problems": dataset.problems.to_dict("records"),
     }
-
-
-def _counts(dataset: Dataset) -> list[dict[str, Any]]:
-    shown = pd.DataFrame(dataset.truth, columns=list(dataset.taxonomy.categories))
-    unlabelled = dataset.frame["labels"].isna()
-    shown[dataset.taxonomy.unknown] = ~shown.any(axis=1) & ~unlabelled
-    if unlabelled.any():
-        shown["(not labelled)"] = unlabelled
-    counts = shown.groupby(dataset.frame["split"]).sum().T
-    splits = [split for split in SPLITS if split in counts]
-    return [
-        {"category": name, **{split: int(row[split]) for split in splits}, "all": int(row.sum())}
-        for name, row in counts.iterrows()
-    ]
 
 
 def _files(dataset: Dataset) -> list[dict[str, Any]]:
