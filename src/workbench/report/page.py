@@ -1,0 +1,196 @@
+"""One HTML file that says what was certified, what was refused, and how good each approach is.
+
+It needs no network and runs no script: figures and thumbnails are data URIs, and its own content policy forbids
+everything else. All text from data is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from workbench.canonical import shortest_binary32
+from workbench.dataset.images import SPLITS, Dataset
+from workbench.evaluation.figures import shorten
+from workbench.evaluation.summary import Evaluation
+from workbench.records import Evidence, Policy
+from workbench.report import plots, verdict
+from workbench.report.mistakes import Mistake, find_mistakes
+
+_MOST_PICTURES = 120
+_MOST_CURVES = 60
+_WIDE = 5.2
+"""Inches: two figures side by side fill the page."""
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    evaluations: Mapping[str, Evaluation],
+    dataset: Dataset,
+    policy: Policy | None = None,
+    evidence: Evidence | None = None,
+    blocked: Sequence[str] = (),
+    images: bool = True,
+    created: str | None = None,
+) -> Path:
+    """Write the report, whole or not at all, and return its path.
+
+    evaluations  by the name that the page gives each approach; the one of the policy's origin comes first
+    dataset      all of it: counts by split, and where thumbnails are read
+    policy       what was exported, if anything was; its evidence is shown
+    evidence     of a draft that was tested and not exported
+    blocked      why nothing was exported, in sentences
+    images       False leaves every picture of the data set out
+    created      UTC time, as `2026-11-23T16:32:00Z`; now if not given
+    """
+    proof = policy.evidence if policy is not None else evidence
+    context = {
+        "title": title,
+        "created": created or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "headline": verdict.headline(policy, proof, blocked),
+        "sentences": verdict.sentences(policy, proof),
+        "blocked": blocked,
+        "policy": policy,
+        "evidence": proof,
+        "rejection_rule": verdict.rejection_rule(proof.draft.rejection) if proof else "",
+        "charts": _promise_charts(proof),
+        "approaches": _approaches(evaluations, dataset if images else None, policy, proof),
+        "images": images,
+        "dataset": dataset,
+        "counts": _counts(dataset),
+    }
+    page = _environment().get_template("report.html.j2").render(context)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    return part.replace(path)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("workbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": verdict.percent,
+        "percent_down": verdict.percent_down,
+        "percent_up": verdict.percent_up,
+        "goal": verdict.in_percent,
+        "score": _score,
+        "sentence": _sentence,
+        "shorten": shorten,
+    }
+    return environment
+
+
+def _score(value: float | None) -> str:
+    """A threshold or score, in the digits that the policy file has."""
+    return "–" if value is None else f"{shortest_binary32(value)}"
+
+
+def _sentence(text: str) -> str:
+    """A reason as a sentence; empty stays empty."""
+    line = shorten(text, 400)
+    return f"{line[:1].upper()}{line[1:].rstrip('.')}." if line else ""
+
+
+def _approaches(
+    evaluations: Mapping[str, Evaluation], dataset: Dataset | None, policy: Policy | None, evidence: Evidence | None
+) -> list[dict[str, Any]]:
+    """What the template shows of each approach, the one that was tested first."""
+    tested = evidence.draft.origin if evidence else None
+    ordered = sorted(evaluations.items(), key=lambda item: item[1].labelled.info.origin != tested)
+    shown = []
+    for name, evaluation in ordered:
+        own = evaluation.labelled.info.origin == tested
+        shown.append(
+            {
+                "name": name,
+                "tested": own,
+                "evaluation": evaluation,
+                "categories": evaluation.categories.frame().to_dict("records"),
+                "mean_precision": float(evaluation.categories.frame()["average_precision"].mean()),
+                "curves": _curves(evaluation, policy if own else None, _MOST_CURVES // len(evaluations)),
+                "pictures": _pictures(evaluation),
+                "mistakes": _mistakes(evaluation, dataset, _MOST_PICTURES // len(evaluations)),
+            }
+        )
+    return shown
+
+
+def _curves(evaluation: Evaluation, policy: Policy | None, most: int) -> list[tuple[str, plots.Picture]]:
+    """(category, its curve) for the categories with most images, in taxonomy order."""
+    marks = plots.marks_of(policy) if policy else {}
+    support = pd.Series(evaluation.categories.support)
+    kept = support.sort_values(ascending=False, kind="stable").index[:most]
+    names = [evaluation.categories.categories[column] for column in sorted(kept)]
+    return [(name, plots.curve_picture(evaluation.curves[name], marks.get(name, {}))) for name in names]
+
+
+def _pictures(evaluation: Evaluation) -> list[tuple[str, plots.Picture]]:
+    """(caption, figure) of the confusion matrix, the score distributions and the slices."""
+    found = []
+    if evaluation.confusion is not None:
+        confusion = evaluation.confusion
+        size = (max(_WIDE, 1.2 + 0.4 * len(confusion.told)), 1.8 + 0.3 * len(confusion.shown))
+        alt = "Heat map of shown against told categories; the same counts are in the table that follows"
+        found.append(("Confusion", plots.picture(confusion.plot, alt, *size)))
+    scores = evaluation.scores
+    alt = f"Histogram of the highest score, known images against {scores.unknown_word}"
+    found.append(("Scores", plots.picture(scores.plot, alt, _WIDE, 2.9)))
+    for column, part in evaluation.slices.items():
+        alt = f"Accuracy by {column}, with intervals, beside the majority baseline"
+        found.append((f"By {column}", plots.picture(part.plot, alt, _WIDE, 1.5 + 0.3 * len(part.values))))
+    return found
+
+
+def _mistakes(evaluation: Evaluation, dataset: Dataset | None, most: int) -> dict[str, list[Mistake]]:
+    each = max(1, min(4, most // len(evaluation.categories.categories)))
+    found = find_mistakes(evaluation, dataset, each)
+    return dict(list(found.items())[:most])
+
+
+def _promise_charts(evidence: Evidence | None) -> list[plots.Picture]:
+    if evidence is None or not evidence.promises:
+        return []
+    promises = evidence.promises
+    height = plots.height_of(promises)
+    alts = (
+        "For each promise, the threshold asked for on tune and the one certified; the same figures are in the table",
+        "For each promise, its goal, the share counted on certify and the promised bound; also in the table",
+    )
+    return [
+        plots.picture(lambda ax: plots.plot_thresholds(promises, ax), alts[0], _WIDE, height),
+        plots.picture(lambda ax: plots.plot_bounds(promises, ax), alts[1], _WIDE, height),
+    ]
+
+
+def _counts(dataset: Dataset) -> dict[str, Any]:
+    """Labelled images by category and split, the unknown ones last."""
+    frame = dataset.frame
+    splits = [split for split in SPLITS if (frame["split"] == split).any()]
+    shown = Counter(
+        (name, split)
+        for labels, split in zip(frame["labels"], frame["split"], strict=True)
+        if labels is not None
+        for name in labels or (dataset.taxonomy.unknown,)
+    )
+    names = (*dataset.taxonomy.categories, dataset.taxonomy.unknown)
+    rows = [(name, [shown[name, split] for split in splits]) for name in names]
+    return {
+        "splits": splits,
+        "rows": rows,
+        "images": [int((frame["split"] == split).sum()) for split in splits],
+        "unlabelled": int(frame["labels"].isna().sum()),
+    }

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelled_runs import make_dataset, make_run
+from samples import T, make_policy
+from workbench.canonical import digest
+from workbench.dataset.images import Dataset
+from workbench.evaluation.labelled import join
+from workbench.evaluation.summary import Evaluation, evaluate
+from workbench.records import Origin, Policy, RejectionPromise, Taxonomy
+from workbench.report.page import write_report
+
+HOSTILE = ("<img src=x onerror=alert(1)>", "_x", '=HYPERLINK("http://x")', "L" * 500, "مرحبا", "a\nb 😀 {{ 7*7 }}")
+VOID = {"meta", "img", "br", "source"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, checked for balance while they are read."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag == self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+def things(folder: Path, categories: tuple[str, ...]) -> Dataset:
+    names = [f"{row:02d}{end}" for row, end in enumerate(["<script>x.png", "'\"&.png", "😀.png", ".png"] * 15)]
+    for row, name in enumerate(names):
+        Image.new("RGB", (24, 18) if row % 2 else (160, 120), (row * 4, 90, 120)).save(folder / name)
+    labels = [(categories[row % len(categories)],) if row % 7 else () for row in range(60)]
+    splits = ["tune" if row % 3 else "certify" for row in range(60)]
+    columns = {"<b>camera</b>": ["<i>old</i>", "new"] * 30}
+    taxonomy = Taxonomy(categories, unknown="<other>")
+    return make_dataset(labels, taxonomy, root=folder, ids=names, splits=splits, columns=columns)
+
+
+def runs(dataset: Dataset, policy: Policy) -> dict[str, Evaluation]:
+    random = np.random.default_rng(2)
+    scores = random.random((60, len(dataset.taxonomy.categories)))
+    other = Origin("other", "other-1", digest("other"), "pixels", dataset.taxonomy.digest)
+    tables = {
+        "other <u>": make_run(dataset, scores[::-1], origin=other),
+        "own": make_run(dataset, scores, origin=policy.origin),
+    }
+    return {name: evaluate(join(table, dataset)) for name, table in tables.items()}
+
+
+def policy_for(dataset: Dataset) -> Policy:
+    first, second, *_ = dataset.taxonomy.categories
+    tiers = {first: [T("review", 0.2, "any", "recall"), T("accept", 0.6)], second: [T("accept", None)]}
+    made = make_policy(tiers, categories=dataset.taxonomy.categories)
+    taxonomy = dataset.taxonomy
+    origin = replace(made.origin, taxonomy=taxonomy.digest)
+    limits = (
+        RejectionPromise("unknown_accepted", "<web>", 0.1, 0.99, "stress-test", 4, 1, 0.52, "4 images are too few"),
+        RejectionPromise("known_rejected", "", 0.2, 0.99, "certified", 52, 1, 0.12, ""),
+    )
+    draft = replace(made.evidence.draft, origin=origin, taxonomy=taxonomy)
+    evidence = replace(made.evidence, draft=draft, rejection=limits)
+    return replace(made, origin=origin, taxonomy=taxonomy, evidence=evidence)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same hostile data with a policy, with a refusal and without pictures, and with measurements alone."""
+    folder = tmp_path_factory.mktemp("things")
+    dataset = things(folder, HOSTILE)
+    policy = policy_for(dataset)
+    common = {"title": "<script>alert(1)</script> & more", "dataset": dataset, "created": "2026-11-23T16:32:00Z"}
+    everything = runs(dataset, policy)
+    own = {"own": everything["own"]}
+    return {
+        "full": write_report(folder / "new" / "full.html", evaluations=everything, policy=policy, **common),  # type: ignore[arg-type]
+        "refused": write_report(
+            folder / "refused.html",
+            evaluations=own,
+            evidence=policy.evidence,
+            blocked=["recall <of> shoe is refused"],
+            images=False,
+            **common,  # type: ignore[arg-type]
+        ),
+        "plain": write_report(folder / "plain.html", evaluations=own, **common),  # type: ignore[arg-type]
+    }
+
+
+@pytest.fixture(scope="module")
+def pages(written: dict[str, Path]) -> dict[str, Page]:
+    return {name: Page(path.read_text(encoding="utf-8")) for name, path in written.items()}
+
+
+KINDS = ["full", "refused", "plain"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_needs_nothing_but_itself(pages: dict[str, Page], kind: str) -> None:
+    page = pages[kind]
+    forbidden = {"script", "link", "iframe", "object", "embed", "base", "form", "svg", "video", "audio"}
+    assert set() == forbidden & {tag for tag, _ in page.elements}
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "srcset", "href"):
+            assert (attributes.get(name) or "#").startswith(("data:image/", "#"))
+    policies = [tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
+    assert ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"] == policies
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_style_loads_nothing(written: dict[str, Path], kind: str) -> None:
+    (style,) = re.findall(r"<style>(.*?)</style>", written[kind].read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "@media (prefers-color-scheme: dark)" in style
+
+
+def test_hostile_text_is_only_text(pages: dict[str, Page]) -> None:
+    page = pages["full"]
+    for label in (*HOSTILE[:3], "L" * 59 + "…", HOSTILE[4], "a b 😀 {{ 7*7 }}", "<other>", "<web>", "other <u>"):
+        assert label in page.text
+    assert "<script>alert(1)</script> & more" in page.text
+    assert "<b>camera</b>" in " ".join(image["alt"] or "" for image in page.all("img"))
+    assert [] == [tag for tag in ("u", "i") if page.all(tag)]
+
+
+def test_it_leads_with_the_verdict(pages: dict[str, Page]) -> None:
+    full, refused, plain = (pages[kind].text for kind in KINDS)
+    assert full.index("2 of 3 promises are certified, all at once with 95 % confidence.") < full.index("Promises Each")
+    assert "No policy was exported. 2 of 3 promises could be certified." in refused
+    assert "recall <of> shoe is refused" in refused
+    assert "Measured, not certified: nothing on this page is a promise." in plain
+    assert "Each goal was tested once" not in plain
+
+
+def test_the_promises_are_all_in_the_table(pages: dict[str, Page]) -> None:
+    text = pages["full"].text
+    assert "review recall ≥ 90 % any 0.2 0.2 91.0 % 97 of 100 99.0 % ✓ certified" in spaced(pages["full"])
+    assert "accept precision ≥ 90 % assigned – – – 97 of 100 99.0 % ✕ refused" in spaced(pages["full"])
+    assert "Too few. About 10 more labelled images like these for an 80 % chance." in text
+    assert "△ stress-test" in text
+    assert "4 images are too few." in text
+
+
+def spaced(page: Page) -> str:
+    return " ".join(" ".join(page.words).split())
+
+
+def test_accuracy_stands_beside_the_majority_and_says_its_split(pages: dict[str, Page]) -> None:
+    text = spaced(pages["full"])
+    assert "Majority baseline" in text
+    assert text.count("tune (optimistic: the tune split chose thresholds)") >= 6
+    assert text.index("own in the policy") < text.index("other <u>", text.index("Mean average precision"))
+
+
+def test_identity_names_data_model_and_policy(pages: dict[str, Page], tmp_path: Path) -> None:
+    dataset = things(tmp_path, HOSTILE)
+    policy = policy_for(dataset)
+    text = spaced(pages["full"])
+    for expected in (
+        dataset.digest,
+        policy.digest,
+        policy.origin.fingerprint,
+        policy.evidence.look,
+        "test-approach",
+        "v1",
+    ):
+        assert expected in text
+    assert "all images 20 40" not in text
+    assert "all images 40 20" in text
+
+
+def test_the_page_can_be_read_by_everyone(pages: dict[str, Page]) -> None:
+    page = pages["full"]
+    assert [{"lang": "en"}] == page.all("html")
+    assert all(image["alt"] for image in page.all("img"))
+    assert {"row", "col"} == {head["scope"] for head in page.all("th")}
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"] for link in page.all("a")} <= {f"#{name}" for name in ids}
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert (1, 1) == (levels[0], levels.count(1))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_thumbnails_are_left_out_on_demand(pages: dict[str, Page]) -> None:
+    def thumbnails(kind: str) -> list[str]:
+        return [image["src"] or "" for image in pages[kind].all("img") if "thumbnail" in (image.get("class") or "")]
+
+    assert len(thumbnails("full")) > 10
+    assert {"data:image/png", "data:image/jpeg"} == {source.split(";")[0] for source in thumbnails("full")}
+    assert [] == thumbnails("refused")
+    assert "Pictures are left out of this report." in pages["refused"].text
+    assert not [image for image in pages["refused"].all("img") if not (image["src"] or "").startswith("data:image/svg")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_stays_small_and_nothing_else_is_written(written: dict[str, Path], kind: str) -> None:
+    assert written[kind].stat().st_size < 5_000_000
+    assert [] == list(written[kind].parent.glob("*.part"))
+
+
+def test_a_thing_without_figures_is_called_not_available(tmp_path: Path) -> None:
+    taxonomy = Taxonomy(("shoe", "boot"))
+    dataset = make_dataset([("shoe",), ("shoe",)], taxonomy, ids=["a", "b"])
+    evaluation = evaluate(join(make_run(dataset, [[0.9, 0.1], [0.8, 0.2]]), dataset))
+    page = Page(
+        write_report(tmp_path / "a.html", title="t", evaluations={"a": evaluation}, dataset=dataset).read_text()
+    )
+    assert "boot 0 0 0 n/a n/a n/a n/a" in spaced(page)
+    assert "No image here shows boot" in page.text
+    assert "None." in page.text
+
+
+def test_multi_label_explains_its_accuracy_and_has_no_confusion(tmp_path: Path) -> None:
+    taxonomy = Taxonomy(("shoe", "boot"), "multi-label")
+    dataset = make_dataset([("shoe", "boot"), ()], taxonomy, ids=["a", "b"])
+    evaluation = evaluate(join(make_run(dataset, [[0.9, 0.8], [0.8, 0.2]]), dataset))
+    page = Page(
+        write_report(tmp_path / "a.html", title="t", evaluations={"a": evaluation}, dataset=dataset).read_text()
+    )
+    assert "every category of the image told rightly at a score of 0.5" in page.text
+    assert "confusion" not in page.text.lower()
