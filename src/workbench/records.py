@@ -291,7 +291,7 @@ class Summary:
     answered: Count
     known: Count
     correct: Count
-    """single-label: known images whose one highest category is the labelled one; multi-label: images whose every
+    """single-label: known images whose one highest category is the labelled one; multi-label: known images whose every
     category would be told rightly at a score of 0.5."""
     majority: Count
     """The same count for always answering what is most common."""
