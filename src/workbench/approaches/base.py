@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from workbench.dataset.images import Dataset
 from workbench.errors import ConfigError
 from workbench.prepare.decode import Preparation, Prepared
 from workbench.records import Taxonomy
+
+if TYPE_CHECKING:
+    from workbench.dataset.images import Dataset
 
 APPROACHES: Mapping[str, str] = {
     "local-cnn": "workbench.approaches.local_cnn:LocalCnn",

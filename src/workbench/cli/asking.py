@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,11 +19,10 @@ from workbench.cli.console import (
     show_json,
     show_table,
 )
-from workbench.config.store import store_folder
-from workbench.dataset.opening import Opened, open_dataset
-from workbench.predictions import PredictionTable, write_predictions
-from workbench.runs.cache import AnswerCache
-from workbench.runs.runner import classify, plan_run
+
+if TYPE_CHECKING:
+    from workbench.dataset.opening import Opened
+    from workbench.predictions import PredictionTable
 
 ApproachOption = Annotated[str, typer.Option("--approach", help=f"One of: {', '.join(APPROACHES)}.")]
 ModelOption = Annotated[
@@ -41,6 +40,8 @@ def train_approach(
 
     Example: `workbench train fashion --approach local-trained`
     """
+    from workbench.dataset.opening import open_dataset
+
     opened = open_dataset(dataset, config, progress=interactive())
     learner = learner_class(approach)
     setting = setting_for(opened, approach)
@@ -68,6 +69,11 @@ def classify_dataset(
 
     Example: `workbench classify fashion --approach local-cnn -o local-cnn.parquet`
     """
+    from workbench.dataset.opening import open_dataset
+    from workbench.predictions import write_predictions
+    from workbench.runs.cache import AnswerCache
+    from workbench.runs.runner import classify, plan_run
+
     opened = open_dataset(dataset, config, progress=interactive())
     built = build_approach(approach, opened.dataset, setting_for(opened, approach, model))
     with AnswerCache(answers_path()) as cache:
@@ -83,6 +89,8 @@ def classify_dataset(
 
 def setting_for(opened: Opened, approach: str, model: Path | None = None) -> Setting:
     """What an approach is built from, for this data set and this user."""
+    from workbench.config.store import store_folder
+
     return Setting(opened.dataset.taxonomy, opened.label_map(approach), store_folder(), model)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
 from workbench.cli.console import (
@@ -19,12 +18,10 @@ from workbench.cli.console import (
     show_json,
     show_table,
 )
-from workbench.config.project import FILE
-from workbench.dataset.images import Dataset
-from workbench.dataset.opening import open_dataset
-from workbench.dataset.sources import load_dataset
 from workbench.errors import ConfigError, InputError
-from workbench.prepare.decode import Unprepared, describe_bytes, read_image_file
+
+if TYPE_CHECKING:
+    from workbench.dataset.images import Dataset
 
 _SHOWN = 20
 
@@ -75,13 +72,15 @@ known_rejected = {{ at_most = 0.20 }}      # of known images, how many may be se
 
 def write_project(
     dataset: Annotated[str, typer.Argument(metavar="[DATASET]", help="Folder or manifest to describe.")] = ".",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write.", show_default=FILE)] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="By default workbench.toml beside it.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented `workbench.toml` to start from; categories are read from the data set if there is one.
 
     Example: `workbench init my-images`
     """
+    from workbench.config.project import FILE
+
     folder = Path(dataset)
     file = out or (folder if folder.is_dir() else folder.parent) / FILE
     if file.exists() and not force:
@@ -111,6 +110,8 @@ def describe_dataset(
 
     Example: `workbench dataset fashion`
     """
+    from workbench.dataset.opening import open_dataset
+
     found = open_dataset(dataset, config, progress=interactive()).dataset
     if problems is not None:
         found.problems.to_csv(problems, index=False)
@@ -138,6 +139,8 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def _files(dataset: Dataset) -> list[dict[str, Any]]:
+    import pandas as pd
+
     found = pd.DataFrame([_file(dataset.file(path)) for path in dataset.frame["path"]], columns=["format", "size"])
     counts = found.value_counts().rename("images").reset_index()
     rows = [{str(key): value for key, value in row.items()} for row in counts.head(_SHOWN).to_dict("records")]
@@ -146,6 +149,8 @@ def _files(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _file(path: Path) -> tuple[str, str]:
+    from workbench.prepare.decode import Unprepared, describe_bytes, read_image_file
+
     data = read_image_file(path)
     found = data if isinstance(data, Unprepared) else describe_bytes(data)
     if isinstance(found, Unprepared):
@@ -165,6 +170,8 @@ def _show_problems(problems: list[dict[str, Any]]) -> None:
 
 
 def _categories(folder: Path) -> tuple[list[str], bool]:
+    from workbench.dataset.sources import load_dataset
+
     try:
         dataset = load_dataset(folder)
     except InputError as error:

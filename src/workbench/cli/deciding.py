@@ -15,12 +15,7 @@ import typer
 
 from workbench.cli.console import interactive, note, show
 from workbench.cli.promising import PolicyArgument
-from workbench.decision import decide
 from workbench.errors import DocumentError, InputError
-from workbench.evaluation.simulate import check_floors
-from workbench.jsonlines import broken_prediction, read_prediction, write_decision
-from workbench.policy import policy_schema, read_policy
-from workbench.predictions import read_predictions
 from workbench.records import Decision, Policy, Prediction
 
 _LINES = (".jsonl", ".ndjson")
@@ -44,6 +39,9 @@ def apply_policy(
     Examples: `workbench decide policy.json run.parquet -o decisions.parquet`,
     `cat predictions.jsonl | workbench decide policy.json -`
     """
+    from workbench.decision import decide
+    from workbench.policy import read_policy
+
     found = read_policy(policy)
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -59,6 +57,8 @@ def print_schema() -> None:
 
     Example: `workbench schema > policy.schema.json`
     """
+    from workbench.policy import policy_schema
+
     show(json.dumps(policy_schema(), indent=1, ensure_ascii=False))
 
 
@@ -70,6 +70,9 @@ def _predictions(run: Path, policy: Policy, stack: ExitStack) -> Iterable[Predic
             return _read_lines(stack.enter_context(run.open(encoding="utf-8")), policy)
         except OSError as error:
             raise InputError(f"{run}: cannot be read: {error.strerror or error}") from None
+    from workbench.evaluation.simulate import check_floors
+    from workbench.predictions import read_predictions
+
     table = read_predictions(run)
     if table.info.origin == policy.origin:
         check_floors(policy, table.info)
@@ -77,6 +80,8 @@ def _predictions(run: Path, policy: Policy, stack: ExitStack) -> Iterable[Predic
 
 
 def _read_lines(lines: TextIO, policy: Policy) -> Iterator[Prediction]:
+    from workbench.jsonlines import broken_prediction, read_prediction
+
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -101,6 +106,8 @@ def _with_progress(predictions: Iterable[Prediction]) -> Iterable[Prediction]:
 
 
 def _write(decisions: Iterable[Decision], out: Path) -> None:
+    from workbench.jsonlines import write_decision
+
     if str(out) == "-":
         for decision in decisions:
             typer.echo(write_decision(decision))

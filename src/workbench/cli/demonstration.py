@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,17 +14,13 @@ from workbench.approaches.base import build_approach, learner_class
 from workbench.cli.asking import setting_for
 from workbench.cli.console import answers_path, interactive, note, show, show_table
 from workbench.cli.promising import show_release
-from workbench.dataset.opening import Opened, open_dataset
-from workbench.evaluation.labelled import Labelled, join
-from workbench.evaluation.summary import Evaluation, evaluate
-from workbench.evaluation.thresholds import draft_thresholds, write_draft
-from workbench.policy import write_policy
-from workbench.predictions import PredictionTable, write_predictions
-from workbench.release.gate import Release, release_draft
-from workbench.release.verification import verify_evidence, verify_vectors
-from workbench.report.page import write_report
-from workbench.runs.cache import AnswerCache
-from workbench.runs.runner import classify
+
+if TYPE_CHECKING:
+    from workbench.dataset.opening import Opened
+    from workbench.evaluation.labelled import Labelled
+    from workbench.evaluation.summary import Evaluation
+    from workbench.predictions import PredictionTable
+    from workbench.release.gate import Release
 
 CHOSEN = "local-trained"
 """The approach that goes on to certification; the choice is made on tune, where it is plain."""
@@ -66,6 +62,10 @@ def run_demo(
 
 
 def _tell(name: str, approaches: tuple[str, ...], datasets: Path, out: Path) -> _Story:
+    from workbench.dataset.opening import open_dataset
+    from workbench.evaluation.labelled import join
+    from workbench.report.page import write_report
+
     folder = out / name
     opened = open_dataset(name, datasets=datasets, progress=interactive())
     dataset = opened.dataset
@@ -87,6 +87,10 @@ def _tell(name: str, approaches: tuple[str, ...], datasets: Path, out: Path) -> 
 
 
 def _classify(opened: Opened, approach: str, folder: Path) -> PredictionTable:
+    from workbench.predictions import write_predictions
+    from workbench.runs.cache import AnswerCache
+    from workbench.runs.runner import classify
+
     setting = setting_for(opened, approach)
     if approach == CHOSEN and not learner_class(approach).artefact(opened.dataset, setting).exists():
         learner_class(approach).fit(opened.dataset, setting, progress=interactive())
@@ -99,12 +103,19 @@ def _classify(opened: Opened, approach: str, folder: Path) -> PredictionTable:
 
 
 def _evaluate(labelled: Labelled, folder: Path) -> Evaluation:
+    from workbench.evaluation.summary import evaluate
+
     evaluation = evaluate(labelled)
-    evaluation.save(folder)
+    evaluation.save(folder, figures_too=False)  # the report has them
     return evaluation
 
 
 def _release(opened: Opened, table: PredictionTable, labelled: Labelled, folder: Path) -> Release:
+    from workbench.evaluation.thresholds import draft_thresholds, write_draft
+    from workbench.policy import write_policy
+    from workbench.release.gate import release_draft
+    from workbench.release.verification import verify_evidence, verify_vectors
+
     draft = draft_thresholds(labelled, opened.goals, len(labelled.on("certify")))
     write_draft(draft, folder / "draft.json")
     release = release_draft(draft, table, opened.dataset)
@@ -140,7 +151,9 @@ def _show_promises(story: _Story) -> None:
     if evidence is not None:
         found = evidence.summary
         share, baseline = found.correct / max(found.known, 1), found.majority / max(found.known, 1)
-        show(f"On certify {found.correct} of {found.known} known images are told rightly ({share:.3f}; ")
-        show(f"always the commonest answer: {baseline:.3f}).")
+        show(
+            f"On certify {found.correct} of {found.known} known images are told rightly: accuracy {share:.3f} "
+            f"(majority baseline {baseline:.3f})."
+        )
     for refusal in story.release.refusals:
         show(f"No policy: {refusal}")

@@ -8,11 +8,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.console import ConfigOption, DatasetArgument, JsonOption, RunArgument, show, show_json, show_table
-from workbench.dataset.opening import open_dataset
 from workbench.errors import InputError
-from workbench.evaluation.labelled import join
-from workbench.evaluation.summary import evaluate
-from workbench.predictions import read_predictions
 
 
 def evaluate_run(
@@ -33,6 +29,11 @@ def evaluate_run(
 
     Example: `workbench evaluate local-cnn.parquet fashion -o reports/local-cnn`
     """
+    from workbench.dataset.opening import open_dataset
+    from workbench.evaluation.labelled import join
+    from workbench.evaluation.summary import evaluate
+    from workbench.predictions import read_predictions
+
     if split not in ("train", "tune"):
         raise InputError(
             f"--split {split}: evaluate shows train or tune; certify images are kept for `workbench release`"

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.cli.console import ConfigOption, DatasetArgument, JsonOption, RunArgument, show, show_json, show_table
-from workbench.config.goals import check_goals
-from workbench.config.project import read_goals
-from workbench.dataset.opening import open_dataset
-from workbench.documents import to_document
 from workbench.errors import DocumentError, InputError
-from workbench.evaluation.labelled import join
-from workbench.evaluation.thresholds import draft_thresholds, read_draft, write_draft
-from workbench.policy import read_policy, write_policy
-from workbench.predictions import read_predictions
 from workbench.records import Draft
-from workbench.release.gate import Release, promise_frame, release_draft
-from workbench.release.verification import verify_evidence, verify_vectors
+
+if TYPE_CHECKING:
+    from workbench.release.gate import Release
 
 DraftArgument = Annotated[Path, typer.Argument(metavar="DRAFT", help="Draft written by `workbench tune`.")]
 PolicyArgument = Annotated[Path, typer.Argument(metavar="POLICY", help="Policy file.")]
@@ -38,6 +31,14 @@ def tune_thresholds(
 
     Example: `workbench tune local-trained.parquet fashion --goals datasets/fashion/workbench.toml -o draft.json`
     """
+    from workbench.config.goals import check_goals
+    from workbench.config.project import read_goals
+    from workbench.dataset.opening import open_dataset
+    from workbench.documents import to_document
+    from workbench.evaluation.labelled import join
+    from workbench.evaluation.thresholds import draft_thresholds, write_draft
+    from workbench.predictions import read_predictions
+
     opened = open_dataset(dataset, config)
     wanted = opened.goals if goals is None else read_goals(goals)
     check_goals(wanted, opened.dataset.taxonomy, str(goals or "goals"))
@@ -63,6 +64,12 @@ def release_policy(
 
     Example: `workbench release draft.json local-trained.parquet fashion -o policy.json`
     """
+    from workbench.dataset.opening import open_dataset
+    from workbench.evaluation.thresholds import read_draft
+    from workbench.policy import write_policy
+    from workbench.predictions import read_predictions
+    from workbench.release.gate import release_draft
+
     opened = open_dataset(dataset, config)
     release = release_draft(read_draft(draft), read_predictions(run), opened.dataset)
     if release.policy is not None:
@@ -90,6 +97,11 @@ def verify_policy(
 
     Example: `workbench verify policy.json local-trained.parquet fashion`
     """
+    from workbench.dataset.opening import open_dataset
+    from workbench.policy import read_policy
+    from workbench.predictions import read_predictions
+    from workbench.release.verification import verify_evidence, verify_vectors
+
     if (run is None) != (dataset is None):
         raise InputError("RUN and DATASET go together: give both, or neither")
     try:
@@ -123,6 +135,8 @@ def show_release(release: Release) -> None:
 
 
 def _release_document(release: Release, out: Path) -> dict[str, object]:
+    from workbench.release.gate import promise_frame
+
     checks = [{"name": check.name, "passed": check.passed, "text": check.text} for check in release.checks]
     promises = json.loads(promise_frame(release.evidence).to_json(orient="records"))
     released = None if release.policy is None else {"file": str(out), "digest": release.policy.digest}

@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.console import ConfigOption, show
-from workbench.dataset.opening import open_dataset
 from workbench.errors import InputError
-from workbench.evaluation.labelled import join
-from workbench.evaluation.summary import evaluate
-from workbench.policy import read_policy
-from workbench.predictions import read_predictions
-from workbench.report.page import write_report
 
 
 def report_runs(
@@ -32,6 +26,13 @@ def report_runs(
 
     Example: `workbench report local-cnn.parquet local-trained.parquet --dataset fashion -o report.html`
     """
+    from workbench.dataset.opening import open_dataset
+    from workbench.evaluation.labelled import join
+    from workbench.evaluation.summary import evaluate
+    from workbench.policy import read_policy
+    from workbench.predictions import read_predictions
+    from workbench.report.page import write_report
+
     opened = open_dataset(dataset, config)
     evaluations = {}
     for path in runs:

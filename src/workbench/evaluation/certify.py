@@ -23,6 +23,8 @@ DEFAULT_GRID = tuple(binary32(percent / 100) for percent in range(99, 0, -1))
 
 POWER = 0.8
 _SAWTOOTH = 40
+_MOST_TRIALS = 2**16
+_MOST_FORECASTS = 8
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,12 @@ def events_needed(at_least: float, truly: float, confidence: float, power: float
     """Trials from which on the exact binomial test passes with this power if the true rate is `truly`.
 
     Holds from there for 40 numbers on, because of the test's sawtooth. None if `truly` does not exceed the goal or
-    more than a million would be needed.
+    more than 65,536 would be needed.
     """
     if truly <= at_least:
         return None
     most = 1024
-    while most <= 2**20:
+    while most <= _MOST_TRIALS:
         trials = np.arange(1, most + _SAWTOOTH)
         critical = binom.isf(1 - confidence, trials, at_least)
         holds = binom.sf(critical, trials, truly) >= power
@@ -228,7 +230,7 @@ def _refuse_precision(steps: list[Step], n: int, at_least: float, confidence: fl
 
 def _further_images(steps: list[Step], n: int, at_least: float, confidence: float) -> int | None:
     totals = []
-    for step in steps:
+    for step in steps[:: -(-len(steps) // _MOST_FORECASTS)]:
         truly = step.successes / step.events if step.events >= least_events(at_least, 0.5) else 0.0
         needed = events_needed(at_least, min(truly, 1 - 1 / (2 * n + 2)), confidence)
         if needed is not None:

@@ -94,8 +94,8 @@ class Evaluation:
             found[f"slices-{number}"] = part.plot()
         return found
 
-    def save(self, folder: Path, *, spreadsheet_safe: bool = False) -> list[Path]:
-        """Write every table as CSV and Parquet and every figure as PNG; returns the paths.
+    def save(self, folder: Path, *, figures_too: bool = True, spreadsheet_safe: bool = False) -> list[Path]:
+        """Write every table as CSV and Parquet and, with `figures_too`, every figure as PNG; returns the paths.
 
         `spreadsheet_safe` puts an apostrophe before CSV texts that a spreadsheet would run as a formula; the
         Parquet files always hold the texts as they are.
@@ -107,7 +107,7 @@ class Evaluation:
             safe.to_csv(folder / f"{name}.csv", index=False, na_rep="n/a", lineterminator="\n")
             table.to_parquet(folder / f"{name}.parquet", index=False)
             written += [folder / f"{name}.csv", folder / f"{name}.parquet"]
-        for name, ax in self.plots().items():
+        for name, ax in (self.plots() if figures_too else {}).items():
             path = folder / f"{name}.png"
             path.write_bytes(figures.to_png(figures.figure_of(ax)))
             written.append(path)

@@ -80,6 +80,7 @@ def promise_frame(evidence: Evidence | None) -> pd.DataFrame:
         "counted",
         "confidence",
         "verdict",
+        "more labels",
         "reason",
     ]
     rows = [] if evidence is None else [*map(_tier_row, evidence.promises), *map(_limit_row, evidence.rejection)]
@@ -97,6 +98,7 @@ def _tier_row(promise: Promise) -> tuple[object, ...]:
         f"{promise.successes} of {promise.trials}",
         promise.confidence,
         promise.verdict,
+        promise.needed,
         promise.reason,
     )
 
@@ -113,6 +115,7 @@ def _limit_row(promise: RejectionPromise) -> tuple[object, ...]:
         f"{promise.events} of {promise.trials}",
         promise.confidence,
         promise.verdict,
+        None,
         promise.reason,
     )
 
