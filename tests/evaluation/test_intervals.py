@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from workbench.evaluation.intervals import clopper_pearson, lower_bound, upper_bound
+from workbench.evaluation.intervals import clopper_pearson, critical_successes, lower_bound, upper_bound, upper_tail
 
 counts = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 deltas = st.sampled_from([0.5, 0.1, 0.05, 0.025, 0.005, 0.0031, 1e-6])
@@ -77,3 +77,15 @@ def test_impossible_counts_are_refused(successes: float, trials: int) -> None:
 def test_an_impossible_delta_is_refused(delta: float) -> None:
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         upper_bound(1, 2, delta)
+
+
+@given(st.integers(0, 4000), st.integers(-2, 4002), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99, 0.123456]))
+def test_the_upper_tail_is_that_of_scipy(trials: int, successes: int, rate: float) -> None:
+    assert binom.sf(successes - 1, trials, rate) == pytest.approx(float(upper_tail(successes, trials, rate)), rel=1e-12)
+
+
+@given(st.integers(0, 3000), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]), st.sampled_from([0.1, 0.05, 0.005, 1e-6]))
+def test_critical_successes_are_the_fewest_that_pass(trials: int, rate: float, delta: float) -> None:
+    fewest = int(critical_successes(trials, rate, delta))
+    assert upper_tail(fewest, trials, rate) <= delta
+    assert fewest == 0 or upper_tail(fewest - 1, trials, rate) > delta

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binom
 
 from workbench.canonical import binary32
-from workbench.evaluation.intervals import lower_bound
+from workbench.evaluation.intervals import critical_successes, lower_bound, upper_tail
 from workbench.records import Step
 
 DEFAULT_GRID = tuple(binary32(percent / 100) for percent in range(99, 0, -1))
@@ -23,7 +23,7 @@ DEFAULT_GRID = tuple(binary32(percent / 100) for percent in range(99, 0, -1))
 
 POWER = 0.8
 _SAWTOOTH = 40
-_MOST_TRIALS = 2**16
+_MOST_TRIALS = 2**14
 _MOST_FORECASTS = 8
 
 
@@ -131,52 +131,46 @@ def certify_recall(
 
 def tolerance_rank(positives: int, at_least: float, confidence: float) -> int:
     """J of `certify_recall`: how many of the lowest scores may be used up; 0 if there are too few positives."""
-    return int(binom.ppf(1 - confidence, positives, 1 - at_least)) + _ppf_step(positives, at_least, confidence)
+    return positives + 1 - int(critical_successes(positives, at_least, 1 - confidence))
 
 
 def precision_steps(scores: np.ndarray, truth: np.ndarray, at_least: float, grid: np.ndarray) -> list[Step]:
     """Counts and p-value of each grid point: p = P[Bin(events, goal) >= successes], 1 where there is no event."""
     events = _count_from(np.sort(scores), grid)
     successes = _count_from(np.sort(scores[truth]), grid)
-    p_values = np.where(events > 0, binom.sf(successes - 1, events, at_least), 1.0)
+    p_values = upper_tail(successes, events, at_least)
     return [
         Step(float(point), int(k), int(x), float(p))
         for point, k, x, p in zip(grid, events, successes, p_values, strict=True)
     ]
 
 
+@lru_cache(maxsize=4096)
 def events_needed(at_least: float, truly: float, confidence: float, power: float = POWER) -> int | None:
     """Trials from which on the exact binomial test passes with this power if the true rate is `truly`.
 
     Holds from there for 40 numbers on, because of the test's sawtooth. None if `truly` does not exceed the goal or
-    more than 65,536 would be needed.
+    more than 16,384 would be needed.
     """
     if truly <= at_least:
         return None
-    most = 1024
+    fewest, most = 1, 256
     while most <= _MOST_TRIALS:
-        trials = np.arange(1, most + _SAWTOOTH)
-        critical = binom.isf(1 - confidence, trials, at_least)
-        holds = binom.sf(critical, trials, truly) >= power
+        trials = np.arange(fewest, most + _SAWTOOTH)
+        holds = upper_tail(critical_successes(trials, at_least, 1 - confidence), trials, truly) >= power
         run = np.convolve(holds, np.ones(_SAWTOOTH, dtype=int), mode="valid") == _SAWTOOTH
         if run.any():
             return int(trials[np.argmax(run)])
-        most *= 4
+        fewest, most = most + 1, most * 4
     return None
 
 
 def least_events(at_least: float, confidence: float, errors: int = 0) -> int:
     """The fewest trials that pass with so many errors: least k with P[Bin(k, 1 - goal) <= errors] <= 1 - confidence."""
     trials = errors + 1
-    while binom.cdf(errors, trials, 1 - at_least) > 1 - confidence:
+    while upper_tail(trials - errors, trials, at_least) > 1 - confidence:
         trials += 1
     return trials
-
-
-def _ppf_step(positives: int, at_least: float, confidence: float) -> int:
-    """0 or 1: binom.ppf gives the smallest x with CDF(x) >= δ; j is the number of x with CDF(x) <= δ."""
-    smallest = int(binom.ppf(1 - confidence, positives, 1 - at_least))
-    return int(positives > 0 and binom.cdf(smallest, positives, 1 - at_least) <= 1 - confidence)
 
 
 def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -219,7 +213,7 @@ def _refuse_precision(steps: list[Step], n: int, at_least: float, confidence: fl
             f"{fewest} are needed even if none of them is wrong"
         )
     else:
-        wanted = int(binom.isf(1 - confidence, first.events, at_least)) + 1
+        wanted = int(critical_successes(first.events, at_least, 1 - confidence))
         reason = (
             f"{first.successes} of {first.events} images at or above {first.threshold:.4g} are right; "
             f"{wanted} would have to be"

@@ -1,4 +1,4 @@
-"""Exact binomial bounds (Clopper and Pearson 1934): the one place that computes them.
+"""Exact binomial tails and bounds (Clopper and Pearson 1934): the one place that computes them.
 
 A one-sided bound carries the whole error probability `delta`; the two-sided interval puts half of it on each side. All
 take whole numbers or arrays of them that broadcast, and are conservative: the true rate lies outside with probability
@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+_NEAR = 6
+"""How far the normal approximation is trusted to miss; beyond it, the whole range is searched."""
 
 Bound = Any
 """A float where all arguments are numbers, else a float64 array of their common shape."""
@@ -57,3 +60,29 @@ def _checked(successes: ArrayLike, trials: ArrayLike, delta: ArrayLike) -> tuple
     if not ((share > 0) & (share < 1)).all():
         raise ValueError(f"delta must lie strictly between 0 and 1: {share}")
     return x, n, share
+
+
+def upper_tail(successes: ArrayLike, trials: ArrayLike, rate: ArrayLike) -> np.ndarray:
+    """P[Bin(trials, rate) >= successes]; 1 where successes is 0, 0 where it exceeds the trials."""
+    from scipy.special import betainc
+
+    x, n, p = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float), np.asarray(rate, float))
+    inner = (x >= 1) & (x <= n)
+    tail = betainc(np.where(inner, x, 1.0), np.where(inner, n - x + 1, 1.0), p)
+    return np.where(inner, tail, np.where(x < 1, 1.0, 0.0))
+
+
+def critical_successes(trials: ArrayLike, rate: float, delta: float) -> np.ndarray:
+    """The fewest successes x with P[Bin(trials, rate) >= x] <= delta; trials + 1 where none are enough."""
+    from scipy.special import ndtri
+
+    n = np.asarray(trials, float)
+    guess = np.round(n * rate - ndtri(delta) * np.sqrt(n * rate * (1 - rate)))
+    low, high = np.clip(guess - _NEAR, 0, n + 1), np.clip(guess + _NEAR, 0, n + 1)
+    low = np.where(upper_tail(low - 1, n, rate) > delta, low, 0)
+    high = np.where(upper_tail(high, n, rate) <= delta, high, n + 1)
+    while (low < high).any():
+        middle = np.floor((low + high) / 2)
+        enough = upper_tail(middle, n, rate) <= delta
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return low.astype(np.int64)

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binom
 
 from workbench.canonical import binary32
 from workbench.config.goals import Goals, Limit, TierGoal
 from workbench.documents import from_document, parse_json, to_document
 from workbench.errors import ConfigError, DocumentError
 from workbench.evaluation.certify import least_events
-from workbench.evaluation.intervals import upper_bound
+from workbench.evaluation.intervals import critical_successes, upper_bound, upper_tail
 from workbench.evaluation.labelled import Labelled
 from workbench.evaluation.simulate import Gated, gate_scores, signals
 from workbench.records import CENSORED, Draft, DraftLimit, DraftTier, Rejection, Routing, Scope
@@ -317,8 +316,8 @@ def precision_grid(
     """
     points, events, successes = _counts(np.where(reach >= np.float32(asked), reach, np.float32(CENSORED)), truth)
     expected = np.maximum(np.round(events * growth), 1)
-    critical = binom.isf(delta, expected, at_least)
-    chance = binom.sf(critical, expected, (successes + 0.5) / (events + 1))
+    critical = critical_successes(expected, at_least, delta)
+    chance = upper_tail(critical, expected, (successes + 0.5) / (events + 1))
     place = int(np.flatnonzero(chance >= chance.max() - _SAME_CHANCE)[-1])
     grid: list[float] = []
     while place < len(points):
