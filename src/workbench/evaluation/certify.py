@@ -223,13 +223,22 @@ def _refuse_precision(steps: list[Step], n: int, at_least: float, confidence: fl
 
 
 def _further_images(steps: list[Step], n: int, at_least: float, confidence: float) -> int | None:
-    totals = []
-    for step in steps[:: -(-len(steps) // _MOST_FORECASTS)]:
-        truly = step.successes / step.events if step.events >= least_events(at_least, 0.5) else 0.0
-        needed = events_needed(at_least, min(truly, 1 - 1 / (2 * n + 2)), confidence)
-        if needed is not None:
-            totals.append(-(-needed * n // step.events))
-    return max(1, min(totals) - n) if totals else None
+    """Further images for the point at which the walk begins; if its rate is hopeless, for the best of the others."""
+    spread = steps[:: -(-len(steps) // _MOST_FORECASTS)]
+    totals = [_images_for(step, n, at_least, confidence) for step in spread]
+    possible = [total for total in totals if total is not None]
+    if not possible:
+        return None
+    return max(1, (totals[0] or min(possible)) - n)
+
+
+def _images_for(step: Step, n: int, at_least: float, confidence: float) -> int | None:
+    """Images, of which `n` gave the counts of this point, that give the test its chance there."""
+    if step.events < least_events(at_least, 0.5):
+        return None
+    truly = min(step.successes / step.events, 1 - 1 / (2 * step.events + 2))
+    needed = events_needed(at_least, truly, confidence)
+    return None if needed is None else -(-needed * n // step.events)
 
 
 def _refuse_recall(positives: np.ndarray, n: int, at_least: float, confidence: float) -> Refusal:

@@ -136,3 +136,9 @@ def test_a_damaged_file_in_the_cache_is_not_used(cache: Path, monkeypatch: pytes
 
     with pytest.raises(PrerequisiteError):
         load_originals(cache)
+
+
+@pytest.mark.parametrize("counts", [fashion.KNOWN_COUNTS, fashion.UNKNOWN_COUNTS])
+def test_no_class_takes_more_pictures_than_are_kept_for_this_set(counts: Mapping[str, int]) -> None:
+    for part in set(OFFICIAL.values()):
+        assert sum(count for split, count in counts.items() if OFFICIAL[split] == part) <= fashion.RESERVED
