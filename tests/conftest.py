@@ -1,7 +1,50 @@
+"""What all tests share: hypothesis without a clock, and one store for everything that runs from end to end."""
+
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 # Machines are shared: an example that takes long is no failure.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+
+_MAKE = """
+import sys
+from pathlib import Path
+from workbench.config.store import cache_folder
+from workbench.dataset.demo import embedded
+
+embedded(sys.argv[1], Path(sys.argv[2]), cache_folder())
+"""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's folders, here and in every program that is started: no picture is computed twice in one session."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WORKBENCH_STORE", str(folder / "store"))
+        environment.setenv("WORKBENCH_CACHE", str(folder / "cache"))
+        yield folder / "store"
+
+
+@pytest.fixture(scope="session")
+def datasets(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `datasets` with the embedded `fashion` in it; not to be changed.
+
+    A program of its own makes it, because it may have to fetch the pictures, and tests reach no network.
+    """
+    assert os.environ["WORKBENCH_STORE"] == str(store)
+    folder = tmp_path_factory.mktemp("work") / "datasets"
+    made = subprocess.run(
+        [sys.executable, "-c", _MAKE, "fashion", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert 0 == made.returncode, made.stderr
+    return folder

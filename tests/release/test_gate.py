@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import beta, binom
-from sklearn.metrics import confusion_matrix
 
+from recomputed import check_evidence
 from workbench.config.goals import DEFAULT_ACTIONS, ActionGoal, Goals, Limit, RejectionGoal, TierGoal
 from workbench.dataset.images import PROBLEM_COLUMNS, Dataset
 from workbench.documents import to_document
@@ -21,7 +20,7 @@ from workbench.evaluation.simulate import simulate
 from workbench.evaluation.thresholds import draft_thresholds
 from workbench.policy import parse_policy, policy_document, read_policy, write_policy
 from workbench.predictions import SCORE, PredictionTable, RunInfo
-from workbench.records import Draft, Evidence, Origin, Policy, Promise, Taxonomy
+from workbench.records import Draft, DraftTier, Evidence, Origin, Policy, Promise, Taxonomy
 from workbench.release.gate import Release, release_draft
 from workbench.release.verification import verify_evidence, verify_vectors
 
@@ -137,50 +136,11 @@ def test_weights_and_planned_looks_divide_the_budget(world: tuple[Dataset, Predi
 def test_every_figure_is_what_pandas_scipy_and_sklearn_make_of_the_table(
     world: tuple[Dataset, PredictionTable], released: Policy
 ) -> None:
-    """Nothing of the package is used here but the files it reads."""
     dataset, table = world
     rows = dataset.frame.merge(table.frame, on="image_id")
     rows = rows[rows["split"] == "certify"]
-    scores = rows[[SCORE + name for name in CATEGORIES]].to_numpy()
-    limit = np.float32(released.rejection.threshold)
-    truth = rows["labels"].map(lambda labels: labels[0] if labels else "unknown").to_numpy()
-    top = np.array(CATEGORIES)[scores.argmax(axis=1)]
-    rejected = scores.max(axis=1) < limit
-    for promise in released.evidence.promises:
-        own = rows[SCORE + promise.category].to_numpy()
-        reach = np.where((top == promise.category) & ~rejected, own, -1) if promise.scope == "assigned" else own
-        shows = truth == promise.category
-        fires = reach >= np.float32(promise.certified)
-        delta = 1 - promise.confidence if promise.confidence else None
-        if promise.metric == "precision":
-            assert (fires.sum(), (fires & shows).sum()) == (promise.trials, promise.successes)
-            for step in promise.walk:
-                at = reach >= np.float32(step.threshold)
-                assert (at.sum(), (at & shows).sum()) == (step.events, step.successes)
-                assert step.p_value == binom.sf(step.successes - 1, step.events, promise.at_least)
-        else:
-            assert (shows.sum(), (fires & shows).sum()) == (promise.trials, promise.successes)
-        expected = beta.ppf(delta, promise.successes, promise.trials - promise.successes + 1)
-        assert expected == promise.lower_bound
-        assert promise.lower_bound >= promise.at_least
-    known = truth != "unknown"
-    matrix = confusion_matrix(truth[known], top[known], labels=list(CATEGORIES))
-    summary = released.evidence.summary
-    assert (matrix.sum(), np.trace(matrix), matrix.sum(axis=1).max()) == (
-        summary.known,
-        summary.correct,
-        summary.majority,
-    )
-    for limit_promise in released.evidence.rejection:
-        if limit_promise.rate == "known_rejected":
-            among, event = known, rejected
-        else:
-            asked = {p.category: np.float32(p.asked) for p in released.evidence.promises if p.action == "accept"}
-            among = ~known & (rows["source"] == limit_promise.source).to_numpy()
-            event = ~rejected & (scores.max(axis=1) >= np.array([asked[name] for name in top]))
-        events, trials = int((among & event).sum()), int(among.sum())
-        assert (events, trials) == (limit_promise.events, limit_promise.trials)
-        assert limit_promise.upper_bound == beta.ppf(limit_promise.confidence, events + 1, trials - events)
+    labels = rows["labels"].map(lambda labels: labels[0] if labels else "unknown")
+    check_evidence(rows.assign(label=labels), policy_document(released))
 
 
 def test_the_released_thresholds_decide_what_the_evidence_counted(
@@ -259,6 +219,34 @@ def test_a_run_or_data_set_that_the_draft_does_not_know_is_refused(world: tuple[
     assert release.policy is None
     assert release.evidence is None
     assert "approach" in release.refusals[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda tier: replace(tier, confidence=0.9), "may fail with probability"),
+        (lambda tier: replace(tier, grid=tier.grid[:-1]), "end at the asked threshold"),
+        (lambda tier: replace(tier, grid=(tier.grid[-1], *tier.grid[:-1], tier.grid[-1])), "fall strictly"),
+        (lambda tier: replace(tier, category="hat", action="burn"), "no such category or action"),
+        (lambda tier: replace(tier, confidence=None), "without a confidence"),
+    ],
+)
+def test_a_draft_that_was_bent_by_hand_is_refused(
+    world: tuple[Dataset, PredictionTable], change: Callable[[DraftTier], DraftTier], fault: str
+) -> None:
+    draft, _ = run_gate(*world)
+    bent = replace(draft, tiers=(*draft.tiers[:-1], change(draft.tiers[-1])))
+    release = release_draft(bent, world[1], world[0])
+    assert release.policy is None
+    assert any(fault in refusal for refusal in release.refusals), release.refusals
+
+
+def test_another_draw_within_groups_is_another_look(world: tuple[Dataset, PredictionTable]) -> None:
+    draft, release = run_gate(*world)
+    other = release_draft(draft, world[1], world[0], seed=1)
+    assert release.evidence is not None
+    assert other.evidence is not None
+    assert release.evidence.look != other.evidence.look
 
 
 def test_uneven_weights_are_refused(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def draft_thresholds(labelled: Labelled, goals: Goals, certify_images: int) -> D
     limits = list(_limits(goals, tune))
     budget = (1 - goals.confidence) / goals.looks
     total = sum(tier.weight for (_, tier), ask in zip(wanted, hopeful, strict=True) if ask.asked is not None)
-    total += sum(limit.weight for _, _, limit in limits)
+    total = total + sum(limit.weight for _, _, limit in limits) or 1.0  # nothing is asked: nothing is shared out
     tiers = [
         _with_grid(ask, tuning, budget * tier.weight / total, _automatic(goals, tier))
         for (_, tier), ask in zip(wanted, hopeful, strict=True)

@@ -63,7 +63,7 @@ def examine(draft: Draft, certify: Certify, seed: int) -> Evidence:
     promises = [_test_tier(tier, certify, tier.action in automatic) for tier in draft.tiers]
     return Evidence(
         draft=draft,
-        look=look_digest(draft, certify),
+        look=look_digest(draft, certify, seed),
         seed=seed,
         summary=_summary(certify),
         promises=tuple(_nest(promises, draft, certify)),
@@ -71,12 +71,12 @@ def examine(draft: Draft, certify: Certify, seed: int) -> Evidence:
     )
 
 
-def look_digest(draft: Draft, certify: Certify) -> str:
+def look_digest(draft: Draft, certify: Certify, seed: int) -> str:
     """Names this look: certify images and labels by content, and everything that was fixed before it."""
     images = sorted(
         [content, *labels] for content, labels in zip(certify.contents, certify.rows.frame["labels"], strict=True)
     )
-    return digest({"draft": to_document(draft), "certify": images})
+    return digest({"draft": to_document(draft), "seed": seed, "certify": images})
 
 
 def _one_per_group(groups: pd.Series, contents: pd.Series, eligible: np.ndarray, seed: int) -> np.ndarray:

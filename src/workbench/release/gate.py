@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pandas as pd
 
@@ -121,6 +122,8 @@ def _limit_row(promise: RejectionPromise) -> tuple[object, ...]:
 
 
 def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Iterator[Check]:
+    faults = list(draft_faults(draft))
+    yield Check("draft", not faults, "; ".join(faults) or "keeps its rules")
     yield _equal("approach", "the run is of the approach that the draft was made for", draft.origin, table.info.origin)
     yield _equal("data set", "images and labels are those the draft was made on", draft.dataset, dataset.digest)
     certify = dataset.on("certify")
@@ -138,6 +141,28 @@ def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Ite
         "none" if not conflicts else f"{len(conflicts)} pictures carry two different labels: {', '.join(conflicts[:3])}"
     )
     yield Check("label conflicts", not conflicts, shown)
+
+
+def draft_faults(draft: Draft) -> Iterator[str]:
+    """What a draft that `tune` wrote never has: more error than its budget, a grid that leads elsewhere, twins."""
+    budget = (1 - draft.confidence) / draft.looks
+    asked = [tier for tier in draft.tiers if tier.asked is not None]
+    confidences = [*(tier.confidence for tier in asked), *(limit.confidence for limit in draft.limits)]
+    if None in confidences:
+        yield "a threshold is asked for without a confidence"
+    spent = sum(1 - confidence for confidence in confidences if confidence is not None)
+    if spent > budget * (1 + 1e-9):
+        yield f"its promises may fail with probability {spent:.4g} together; the goals allow {budget:.4g}"
+    places = [(tier.category, tier.action) for tier in draft.tiers]
+    if len(set(places)) < len(places) or len({(x.rate, x.source) for x in draft.limits}) < len(draft.limits):
+        yield "a promise stands twice"
+    for tier in draft.tiers:
+        place = f"{tier.category} {tier.action}"
+        if tier.category not in draft.taxonomy.categories or all(tier.action != a.name for a in draft.actions):
+            yield f"{place}: no such category or action"
+        leads = () if tier.metric == "recall" or tier.asked is None else (tier.asked,)
+        if tier.grid[-1:] != leads or any(lower >= higher for higher, lower in pairwise(tier.grid)):
+            yield f"{place}: its grid must fall strictly and end at the asked threshold"
 
 
 def _equal(name: str, holds: str, one: object, other: object) -> Check:

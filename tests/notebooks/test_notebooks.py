@@ -1,0 +1,67 @@
+"""The notebooks, run in their order by a real kernel, on the embedded data and with the session's store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+FIGURES = {"01_dataset": 1, "02_approaches": 0, "03_evaluation": 4, "04_thresholds": 0, "07_release": 1}
+"""How many pictures each notebook shows."""
+
+
+@pytest.fixture(scope="module")
+def executed(store: Path, datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """By name, every notebook after it was run beside the others; a cell that fails ends it."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "notebooks").mkdir()
+    (root / "datasets").symlink_to(datasets, target_is_directory=True)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+            environment.setenv(name, str(root / name))  # neither the user's kernels nor his settings
+        return {path.stem: run_notebook(path, root / "notebooks") for path in NOTEBOOKS}
+
+
+def run_notebook(path: Path, folder: Path) -> Any:
+    """A copy of the notebook, run in `folder`."""
+    notebook = nbformat.read(shutil.copy(path, folder), as_version=4)
+    return NotebookClient(notebook, timeout=500, kernel_name="python3").execute(cwd=str(folder))
+
+
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_every_notebook_is_known_here() -> None:
+    assert list(FIGURES) == [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_is_committed_has_no_output(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert len(cells) == len({cell["id"] for cell in cells})
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_notebook_runs_quietly_and_shows_its_figures(executed: Mapping[str, Any], name: str) -> None:
+    shown = outputs(executed[name])
+    assert not [output["text"] for output in shown if output["output_type"] == "stream"]
+    pictures = [output for output in shown if "image/png" in output.get("data", {})]
+    assert FIGURES[name] == len(pictures)
+
+
+def test_the_last_notebook_leaves_the_policy_and_decides_with_it(executed: Mapping[str, Any]) -> None:
+    release = executed["07_release"]
+    results = [output["data"]["text/plain"] for output in outputs(release) if output["output_type"] == "execute_result"]
+    assert any(result.startswith("Decision(image_id='images/train/t-shirt/") for result in results)
+    assert any("accept" in result and "review" in result for result in results)
