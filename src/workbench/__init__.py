@@ -26,7 +26,7 @@ This module stays light: it loads nothing outside the standard library.
 
 from workbench.decision import decide
 from workbench.errors import WorkbenchError
-from workbench.jsonlines import read_prediction, write_decision
+from workbench.jsonlines import read_prediction, write_decision, write_prediction
 from workbench.policy import read_policy, write_policy
 from workbench.records import Decision, Policy, Prediction, Taxonomy
 
@@ -41,4 +41,5 @@ __all__ = [
     "read_prediction",
     "write_decision",
     "write_policy",
+    "write_prediction",
 ]

@@ -31,7 +31,7 @@ def decide(prediction: Prediction, policy: Policy, *, strict: bool = False) -> D
     Scores are rounded to binary32 first. With `strict`, a prediction of another approach, model version, preparation
     or taxonomy raises IdentityError; otherwise it goes to review.
     """
-    difference = _difference(prediction.origin, policy.origin)
+    difference = origin_difference(prediction.origin, policy.origin)
     if difference and strict:
         raise IdentityError(f"image {prediction.image_id!r}: {difference}")
     if difference:
@@ -158,7 +158,8 @@ def _why_below(policy: Policy, scores: Mapping[str, float], top: str | None) -> 
     return f"{name} {_shown(scores[name])} < {_shown(min(thresholds))}"
 
 
-def _difference(found: Origin | None, expected: Origin) -> str | None:
+def origin_difference(found: Origin | None, expected: Origin, made_for: str = "the policy was tested on") -> str | None:
+    """In words, where two origins differ first; None if they are the same."""
     if found == expected:
         return None
     if found is None:
@@ -172,7 +173,7 @@ def _difference(found: Origin | None, expected: Origin) -> str | None:
     ):
         is_, wanted = getattr(found, field), getattr(expected, field)
         if is_ != wanted:
-            return f"{words} is {is_}, the policy was tested on {wanted}"
+            return f"{words} is {is_}, {made_for} {wanted}"
     raise AssertionError("two origins that differ differ in a field")
 
 

@@ -43,7 +43,7 @@ class DocumentError(InputError):
     """A JSON document (policy, draft, run) is not valid. `pointer` is the JSON pointer (RFC 6901) of the place."""
 
     def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(f"{pointer or '/'}: {message}")
+        super().__init__(f"{pointer}: {message}" if pointer else message)
         self.pointer = pointer
         self.message = message
 

@@ -71,7 +71,8 @@ def read_shape(document: Any) -> tuple[Policy, Mapping[str, Any]]:
     _refuse_newer(document)
     for name in _SEAL:
         if name not in document:
-            raise DocumentError(f"/{name}", "this field is missing")
+            hint = "; this is a draft: `workbench release` makes a policy of it" if "limits" in document else ""
+            raise DocumentError(f"/{name}", f"this field is missing{hint}")
     seal = {name: document[name] for name in _SEAL}
     parts = {name: part for name, part in document.items() if name not in _SEAL}
     policy = from_document(Policy, parts)

@@ -116,6 +116,8 @@ def read_predictions(path: Path) -> PredictionTable:
     """Read and check a prediction table. Raises RunError that names the file and the fault."""
     try:
         arrow = pq.read_table(path)
+    except FileNotFoundError:
+        raise RunError(f"{path}: there is no such file; `workbench classify … -o {path}` writes it") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise RunError(f"{path}: cannot be read as a prediction table: {error}") from None
     stored = (arrow.schema.metadata or {}).get(_KEY)

@@ -130,7 +130,10 @@ class LocalTrained:
         """Raises PrerequisiteError where there is no model for this taxonomy, ConfigError where its file is damaged."""
         if setting.model is None or not setting.model.exists():
             where = f" (there is no {setting.model.name})" if setting.model else ""
-            raise PrerequisiteError(f"{_NAME} has not been trained on this data set{where}: {_TRAIN}")
+            raise PrerequisiteError(
+                f"{_NAME} has not been trained on this data set{where}: {_TRAIN}; "
+                "for images without labels of their own, give --model FILE of a trained head and --config workbench.toml"
+            )
         return cls(setting, setting.model)
 
     @classmethod
@@ -249,7 +252,10 @@ def _check_shapes(head: Head, categories: int) -> None:
 def _check_origin(training: Training, taxonomy: Taxonomy, extractor: str, path: Path) -> None:
     if training.taxonomy.digest != taxonomy.digest:
         learnt, wanted = (f"{list(item.categories)} ({item.mode})" for item in (training.taxonomy, taxonomy))
-        raise PrerequisiteError(f"{path.name} was trained for {learnt}, the taxonomy is {wanted}: {_TRAIN}")
+        raise PrerequisiteError(
+            f"{path.name} was trained for {learnt}, the taxonomy is {wanted}: {_TRAIN}, or give --config FILE of the "
+            "project it was trained in"
+        )
     if training.extractor != extractor:
         raise PrerequisiteError(
             f"{path.name} was trained on features of {training.extractor}, not {extractor}: {_TRAIN}"

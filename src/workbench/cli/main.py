@@ -1,6 +1,6 @@
 """`workbench`: the steps of the notebooks as commands.
 
-Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input, 3 inconclusive.
+Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli import asking, bringing, deciding, demonstration, measuring, promising, reporting
+from workbench.cli import classify, dataset, decide, demo, evaluate, release, report
 from workbench.cli.console import Commands
 
 app = typer.Typer(
@@ -20,22 +20,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Decide how far an image classifier may be trusted, and leave with one validated policy file.",
-    epilog="Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input, 3 inconclusive.",
+    epilog="Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input.",
 )
 
 for function, name in (
-    (demonstration.run_demo, "demo"),
-    (bringing.write_project, "init"),
-    (bringing.describe_dataset, "dataset"),
-    (asking.train_approach, "train"),
-    (asking.classify_dataset, "classify"),
-    (measuring.evaluate_run, "evaluate"),
-    (promising.tune_thresholds, "tune"),
-    (promising.release_policy, "release"),
-    (promising.verify_policy, "verify"),
-    (deciding.apply_policy, "decide"),
-    (reporting.report_runs, "report"),
-    (deciding.print_schema, "schema"),
+    (demo.run_demo, "demo"),
+    (dataset.write_project, "init"),
+    (dataset.describe_dataset, "dataset"),
+    (classify.train_approach, "train"),
+    (classify.classify_dataset, "classify"),
+    (evaluate.evaluate_run, "evaluate"),
+    (release.tune_thresholds, "tune"),
+    (release.release_policy, "release"),
+    (release.verify_policy, "verify"),
+    (decide.apply_policy, "decide"),
+    (report.report_runs, "report"),
+    (decide.print_schema, "schema"),
 ):
     app.command(name, no_args_is_help=name not in ("demo", "schema", "init"))(function)
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 import pandas as pd
 
 from workbench.dataset.images import Dataset
+from workbench.decision import origin_difference
 from workbench.policy import SCHEMA_VERSION
 from workbench.predictions import PredictionTable
 from workbench.records import CategoryRule, Draft, Evidence, Policy, Promise, RejectionPromise, Tier
@@ -124,8 +125,14 @@ def _limit_row(promise: RejectionPromise) -> tuple[object, ...]:
 def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Iterator[Check]:
     faults = list(draft_faults(draft))
     yield Check("draft", not faults, "; ".join(faults) or "keeps its rules")
-    yield _equal("approach", "the run is of the approach that the draft was made for", draft.origin, table.info.origin)
-    yield _equal("data set", "images and labels are those the draft was made on", draft.dataset, dataset.digest)
+    again = "; run `workbench tune` again"
+    difference = origin_difference(table.info.origin, draft.origin, "the draft was made for")
+    yield Check(
+        "approach", not difference, f"{difference}{again}" if difference else "the one that the draft was made for"
+    )
+    same = draft.dataset == dataset.digest
+    changed = f"images, labels or splits have changed since the draft was made{again}"
+    yield Check("data set", same, "images and labels are those the draft was made on" if same else changed)
     certify = dataset.on("certify")
     yield Check("certify split", len(certify) > 0, f"{len(certify)} images")
     weights = certify.frame["weight"]
@@ -163,10 +170,6 @@ def draft_faults(draft: Draft) -> Iterator[str]:
         leads = () if tier.metric == "recall" or tier.asked is None else (tier.asked,)
         if tier.grid[-1:] != leads or any(lower >= higher for higher, lower in pairwise(tier.grid)):
             yield f"{place}: its grid must fall strictly and end at the asked threshold"
-
-
-def _equal(name: str, holds: str, one: object, other: object) -> Check:
-    return Check(name, one == other, holds if one == other else f"{other} is not what the draft was made on: {one}")
 
 
 def _conflicts(certify: Dataset) -> list[str]:

@@ -196,7 +196,7 @@ outside = "unknown"               # what other labels mean (here {unknown}); "re
 
 [goals]
 confidence = 0.95                 # that every certified promise holds at once
-below = "pass"                    # what happens where no tier fires
+below = "review"                  # what happens where no tier fires: people look
 actions = [                       # rank 0 does nothing; the highest rank that fires wins
     {{ name = "pass", rank = 0, kind = "automatic" }},
     {{ name = "review", rank = 1, kind = "human" }},

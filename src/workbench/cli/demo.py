@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.approaches.base import build_approach, learner_class
-from workbench.cli.asking import setting_for
+from workbench.cli.classify import setting_for
 from workbench.cli.console import answers_path, interactive, note, show, show_table
-from workbench.cli.promising import show_release
+from workbench.cli.release import show_release
 
 if TYPE_CHECKING:
     from workbench.dataset.opening import Opened

@@ -34,6 +34,9 @@ def report_runs(
     from workbench.report.page import write_report
 
     opened = open_dataset(dataset, config)
+    released = None if policy is None else read_policy(policy)
+    if released is not None and released.evidence.draft.dataset != opened.dataset.digest:
+        raise InputError(f"{policy}: was tested on another data set than {opened.dataset.name!r}")
     evaluations = {}
     for path in runs:
         evaluation = evaluate(join(read_predictions(path), opened.dataset))
@@ -42,13 +45,15 @@ def report_runs(
                 f"{path}: a second run of {evaluation.approach!r}; a report shows one run of each approach"
             )
         evaluations[evaluation.approach] = evaluation
+    if released is not None and released.origin.approach not in evaluations:
+        raise InputError(f"{policy}: was tested for {released.origin.approach!r}; give its run, too")
     sensitive = opened.project is not None and opened.project.sensitive
     write_report(
         out,
         title=title or opened.dataset.name,
         evaluations=evaluations,
         dataset=opened.dataset,
-        policy=None if policy is None else read_policy(policy),
+        policy=released,
         images=images and not sensitive,
     )
     show(f"{out}: written")

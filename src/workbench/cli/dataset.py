@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 TEMPLATE = """\
-# What this data set is, and what a policy made from it must promise. Every field is explained in README.md.
+# What this data set is, and what a policy made from it must promise. datasets/README.md explains every field.
 
 [dataset]
 path = "{path}"              # folder per category, or a manifest (.csv, .jsonl, .parquet, .manifest), from this file
@@ -46,7 +46,7 @@ outside = "{outside}"        # a label that is not listed above: "refuse" the ro
 
 [goals]
 confidence = 0.95            # that every certified promise of the policy holds at once
-below = "pass"               # what happens where no tier fires: an action of rank 0, or a human one
+below = "review"             # what happens where no tier fires: a human action, or the one of rank 0
 actions = [
     {{ name = "pass", rank = 0, kind = "automatic" }},    # rank 0 does nothing
     {{ name = "review", rank = 1, kind = "human" }},      # always declared: doubt goes there
@@ -64,9 +64,9 @@ at_least = 0.90
 # at_least = 0.90
 
 [goals.rejection]
-signal = "{signal}"              # "top", "margin", "entropy" or "none"
-known_rejected = {{ at_most = 0.20 }}      # of known images, how many may be sent away as unknown
-# unknown_accepted = {{ at_most = 0.10 }}  # of unknown images, how many may be told as a category
+signal = "{signal}"              # "top", "margin", "entropy", or "none": nothing is rejected for its scores
+{limits}known_rejected = {{ at_most = 0.20 }}    # of known images, how many may be sent away as unknown
+{limits}unknown_accepted = {{ at_most = 0.20 }}  # of unknown images, how many may be told as a category
 """
 
 
@@ -92,7 +92,8 @@ def write_project(
         name=_toml((folder if folder.is_dir() else folder.with_suffix("")).resolve().name),
         categories=", ".join(f'"{_toml(name)}"' for name in categories) or '"cat", "dog"',
         outside="unknown" if labelled_unknown else "refuse",
-        signal="top" if len(categories) > 1 else "none",
+        signal="top" if labelled_unknown else "none",
+        limits="" if labelled_unknown else "# ",
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")

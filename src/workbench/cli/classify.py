@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from workbench.cli.console import (
     JsonOption,
     answers_path,
     interactive,
+    note,
     show,
     show_json,
     show_table,
@@ -45,7 +47,11 @@ def train_approach(
     opened = open_dataset(dataset, config, progress=interactive())
     learner = learner_class(approach)
     setting = setting_for(opened, approach)
-    path = learner.fit(opened.dataset, setting, progress=interactive())
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always", UserWarning)
+        path = learner.fit(opened.dataset, setting, progress=interactive())
+    for remark in remarks:
+        note(str(remark.message))
     built = build_approach(approach, opened.dataset, setting_for(opened, approach, path))
     if as_json:
         show_json({"model": str(path), "model_version": built.model_version, "fingerprint": built.fingerprint})
@@ -58,7 +64,13 @@ def classify_dataset(
     dataset: DatasetArgument,
     approach: ApproachOption,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="RUN.parquet to write.", show_default="DATASET-APPROACH.parquet")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="RUN.parquet to write (or .jsonl, for `decide` alone).",
+            show_default="DATASET-APPROACH.parquet",
+        ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be asked and what is cached, and stop.")] = False,
     model: ModelOption = None,
@@ -70,6 +82,7 @@ def classify_dataset(
     Example: `workbench classify fashion --approach local-cnn -o local-cnn.parquet`
     """
     from workbench.dataset.opening import open_dataset
+    from workbench.jsonlines import write_prediction
     from workbench.predictions import write_predictions
     from workbench.runs.cache import AnswerCache
     from workbench.runs.runner import classify, plan_run
@@ -83,7 +96,11 @@ def classify_dataset(
             return
         table = classify(opened.dataset, built, cache, progress=interactive())
     path = out or Path(f"{opened.dataset.name}-{approach}.parquet")
-    write_predictions(table, path)
+    if path.suffix in (".jsonl", ".ndjson"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
+    else:
+        write_predictions(table, path)
     _show_run(table, path, as_json)
 
 

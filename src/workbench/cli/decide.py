@@ -14,7 +14,7 @@ from typing import Annotated, TextIO
 import typer
 
 from workbench.cli.console import interactive, note, show
-from workbench.cli.promising import PolicyArgument
+from workbench.cli.release import PolicyArgument
 from workbench.errors import DocumentError, InputError
 from workbench.records import Decision, Policy, Prediction
 
@@ -42,6 +42,8 @@ def apply_policy(
     from workbench.decision import decide
     from workbench.policy import read_policy
 
+    if str(out) != "-" and out.suffix not in (".parquet", *_LINES):
+        raise InputError(f"{out}: decisions are written as .parquet or .jsonl")
     found = read_policy(policy)
     counts: Counter[str] = Counter()
     with ExitStack() as stack:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.console import ConfigOption, DatasetArgument, JsonOption, RunArgument, show, show_json, show_table
 from workbench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate_run(
@@ -53,9 +56,23 @@ def evaluate_run(
         )
         return
     show(f"{evaluation.approach}, {evaluation.measured_on}")
-    show_table([{str(key): value for key, value in row.items()} for row in accuracy.to_dict("records")])
+    show_table(_rows(accuracy))
     show("")
-    show_table([{str(key): value for key, value in row.items()} for row in categories.to_dict("records")])
+    show_table(_rows(categories))
     for text in evaluation.notes:
         show(f"note: {text}")
     show(f"{len(files)} files in {out}")
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """For the terminal: an interval in one column, and not what the line above says already."""
+    rows = []
+    for row in table.to_dict("records"):
+        shown: dict[str, Any] = {}
+        for key, value in ((str(key), value) for key, value in row.items()):
+            if key.endswith("_low"):
+                shown[f"{key[:-4]} interval"] = f"{value:.3f} to {row[key[:-4] + '_high']:.3f}"
+            elif not key.endswith("_high") and key != "measured_on":
+                shown[key] = value
+        rows.append(shown)
+    return rows

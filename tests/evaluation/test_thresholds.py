@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samples import NO_RULE, make_policy, make_table
+from workbench.canonical import binary32, shortest_binary32
+from workbench.config.goals import Goals, Limit, RejectionGoal, TierGoal
+from workbench.errors import ConfigError, DocumentError
+from workbench.evaluation.labelled import Labelled
+from workbench.evaluation.thresholds import draft_thresholds, precision_grid, read_draft, roundest, write_draft
+
+CATEGORIES = ("shoe", "boot", "bag")
+ACCEPT = TierGoal(action="accept", metric="precision", at_least=0.9)
+
+
+def make_labelled(n: int = 900, seed: int = 0, **changes: object) -> Labelled:
+    """Tune rows whose scores know the truth to some degree; a quarter is unknown."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 4, n)
+    logits = rng.normal(size=(n, 3))
+    logits[np.flatnonzero(truth < 3), truth[truth < 3]] += 3
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    table = make_table(make_policy({}, categories=CATEGORIES), scores)
+    frame = table.frame[["image_id", "outcome"]].assign(
+        split="tune", group=table.frame["image_id"], weight=1.0, source=np.where(truth == 3, "hats", "")
+    )
+    frame["labels"] = [(CATEGORIES[place],) if place < 3 else () for place in truth]
+    return Labelled(
+        taxonomy=table.info.taxonomy,
+        info=table.info,
+        frame=frame,
+        scores=table.scores,
+        unknown_scores=None,
+        truth=truth[:, None] == np.arange(3),
+        answered=np.ones(n, dtype=bool),
+        unknown=truth == 3,
+    )
+
+
+@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32))
+def test_the_roundest_threshold_lies_above_the_next_lower_score(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    if low == high:
+        return
+    found = roundest(low, high)
+    assert low < found <= high
+    assert binary32(found) == found
+    assert len(repr(shortest_binary32(found))) <= max(len(repr(shortest_binary32(high))), 12)
+
+
+def test_a_round_threshold_is_preferred() -> None:
+    assert 0.7 == pytest.approx(roundest(0.6923, 0.7131), abs=1e-7)
+
+
+def test_the_asked_threshold_reaches_the_goal_on_tune_and_a_lower_score_does_not() -> None:
+    labelled = make_labelled()
+    draft = draft_thresholds(labelled, Goals(below="review", tiers=(ACCEPT,)), 2000)
+    top = labelled.scores.argmax(axis=1)
+    for column, tier in enumerate(draft.tiers):
+        assert tier.asked is not None
+        mine = labelled.scores[:, column][top == column]
+        right = labelled.truth[:, column][top == column]
+        fires = mine >= np.float32(tier.asked)
+        assert (fires.sum(), (fires & right).sum()) == (tier.tune_trials, tier.tune_successes)
+        assert tier.tune_successes >= 0.9 * tier.tune_trials
+        for lower in np.unique(mine[~fires]):
+            assert right[mine >= lower].mean() < 0.9
+
+
+def test_a_grid_falls_strictly_to_the_asked_threshold() -> None:
+    draft = draft_thresholds(make_labelled(), Goals(below="review", tiers=(ACCEPT,)), 2000)
+    for tier in draft.tiers:
+        assert tier.asked == tier.grid[-1]
+        assert sorted(set(tier.grid), reverse=True) == list(tier.grid)
+
+
+def test_a_grid_looks_at_tune_alone() -> None:
+    labelled = make_labelled()
+    reach, truth = labelled.scores[:, 0], labelled.truth[:, 0]
+    order = np.random.default_rng(1).permutation(len(reach))
+    assert precision_grid(reach, truth, 0.5, 0.9, 0.01, 2.0) == precision_grid(
+        reach[order], truth[order], 0.5, 0.9, 0.01, 2.0
+    )
+
+
+def test_drafts_of_the_same_goals_are_the_same_bytes(tmp_path: Path) -> None:
+    goals = Goals(below="review", tiers=(ACCEPT,))
+    for name in ("one", "other"):
+        write_draft(draft_thresholds(make_labelled(), goals, 2000), tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert draft_thresholds(make_labelled(), goals, 2000) == read_draft(tmp_path / "one")
+
+
+def test_the_rejection_rule_keeps_both_limits_on_tune_where_it_can() -> None:
+    labelled = make_labelled()
+    rejection = RejectionGoal(signal="top", unknown_accepted=Limit(at_most=0.6), known_rejected=Limit(at_most=0.3))
+    draft = draft_thresholds(labelled, Goals(below="review", tiers=(ACCEPT,), rejection=rejection), 2000)
+    rejected = labelled.scores.max(axis=1) < np.float32(draft.rejection.threshold)
+    assert rejected[~labelled.unknown].mean() <= 0.3
+    assert {("unknown_accepted", "hats"), ("known_rejected", "")} == {(x.rate, x.source) for x in draft.limits}
+
+
+def test_without_a_signal_there_is_no_rule() -> None:
+    assert NO_RULE == draft_thresholds(make_labelled(), Goals(below="review", tiers=(ACCEPT,)), 2000).rejection
+
+
+def test_what_no_threshold_reaches_is_not_asked_and_costs_no_budget() -> None:
+    hopeless = TierGoal(action="accept", metric="precision", at_least=0.9999)
+    draft = draft_thresholds(
+        make_labelled(), Goals(below="review", tiers=(ACCEPT,), category={"bag": (hopeless,)}), 2000
+    )
+    bag = draft.tiers[2]
+    assert (None, None, ()) == (bag.asked, bag.confidence, bag.grid)
+    assert bag.reason
+    assert [0.975, 0.975] == [tier.confidence for tier in draft.tiers[:2]]
+
+
+def test_nothing_to_tune_on_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="tune split"):
+        draft_thresholds(make_labelled(), Goals(below="review", tiers=(ACCEPT,)), 0)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": "1.0"}'])
+def test_a_damaged_draft_names_its_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "draft.json").write_text(text)
+    with pytest.raises(DocumentError, match=r"draft\.json"):
+        read_draft(tmp_path / "draft.json")
