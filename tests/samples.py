@@ -80,7 +80,7 @@ def make_policy(
         complete=complete,
         dataset=ZEROS,
         taxonomy=taxonomy,
-        confidence=0.95,
+        confidence=0.5,
         looks=1,
         actions=actions,
         rejection=rejection,
@@ -125,7 +125,9 @@ def _promise(category: str, tier: Tier) -> Promise:
         trials=100,
         successes=97,
         unanswered=0,
-        walk=(Step(tier.threshold, 100, 97, 0.01),) if found and tier.threshold is not None else (),
+        walk=(Step(tier.threshold, 100, 97, 0.01),)
+        if tier.threshold is not None and tier.metric == "precision"
+        else (),
         reason="" if found else "too few",
         needed=None if found else 10,
     )
@@ -141,7 +143,7 @@ def _draft_tier(promise: Promise) -> DraftTier:
         waived=False,
         confidence=promise.confidence,
         asked=promise.asked,
-        grid=() if promise.asked is None else (promise.asked,),
+        grid=() if promise.asked is None or promise.metric == "recall" else (promise.asked,),
         tune_trials=10,
         tune_successes=9,
         reason="",

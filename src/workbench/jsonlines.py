@@ -39,6 +39,15 @@ def read_prediction(line: str) -> Prediction:
     return Prediction(image_id, known, outcome, _read_scores(document.get("scores", {})), detail)
 
 
+def image_id_of(line: str) -> str | None:
+    """The image that a faulty line is about, if that much can be read."""
+    try:
+        found = json.loads(line)["image_id"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if isinstance(found, str) and found else None
+
+
 def broken_prediction(image_id: str, origin: Origin, fault: str) -> Prediction:
     """What stands for a line that cannot be read: no score, and the reason."""
     return Prediction(image_id, origin, "malformed_answer", {}, fault)

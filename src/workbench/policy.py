@@ -16,7 +16,7 @@ from typing import Any
 from workbench.canonical import binary32, digest
 from workbench.documents import escape_pointer, from_document, json_schema, parse_json, to_document
 from workbench.errors import DocumentError
-from workbench.records import OUTCOMES, REVIEW, CategoryRule, Policy, Tier
+from workbench.records import OUTCOMES, REVIEW, CategoryRule, Draft, DraftTier, Policy, Promise, Tier
 
 SCHEMA_VERSION = "1.0"
 _SEAL = ("digests", "digest")
@@ -107,6 +107,81 @@ def policy_faults(policy: Policy) -> Iterator[Fault]:
         for place, rule in enumerate(policy.categories):
             yield from _tier_faults(policy, rule, f"/categories/{place}")
     yield from _evidence_faults(policy)
+
+
+def draft_faults(draft: Draft) -> Iterator[str]:
+    """What a draft that `tune` wrote never has: more error than its budget, a grid that leads elsewhere, twins."""
+    budget = (1 - draft.confidence) / draft.looks
+    asked = [tier for tier in draft.tiers if tier.asked is not None]
+    confidences = [*(tier.confidence for tier in asked), *(limit.confidence for limit in draft.limits)]
+    if None in confidences:
+        yield "a threshold is asked for without a confidence"
+    spent = sum(1 - confidence for confidence in confidences if confidence is not None)
+    if spent > budget * (1 + 1e-9):
+        yield f"its promises may fail with probability {spent:.4g} together; the goals allow {budget:.4g}"
+    places = [(tier.category, tier.action) for tier in draft.tiers]
+    if len(set(places)) < len(places) or len({(x.rate, x.source) for x in draft.limits}) < len(draft.limits):
+        yield "a promise stands twice"
+    for tier in draft.tiers:
+        place = f"{tier.category} {tier.action}"
+        if tier.category not in draft.taxonomy.categories or all(tier.action != a.name for a in draft.actions):
+            yield f"{place}: no such category or action"
+        leads = () if tier.metric == "recall" or tier.asked is None else (tier.asked,)
+        if tier.grid[-1:] != leads or any(lower >= higher for higher, lower in pairwise(tier.grid)):
+            yield f"{place}: its grid must fall strictly and end at the asked threshold"
+
+
+def _promise_faults(policy: Policy) -> Iterator[Fault]:
+    """Each promise is about a tier of the draft, and its verdict follows from its figures."""
+    promises, tiers = policy.evidence.promises, policy.evidence.draft.tiers
+    if len(promises) != len(tiers):
+        yield "/evidence/promises", "there must be one promise per tier of the draft, in its order"
+        return
+    for number, (promise, tier) in enumerate(zip(promises, tiers, strict=True)):
+        at = f"/evidence/promises/{number}"
+        for name in ("category", "action", "metric", "at_least", "scope", "confidence", "asked"):
+            if getattr(promise, name) != getattr(tier, name):
+                yield f"{at}/{name}", f"is not what the draft asked for (/evidence/draft/tiers/{number}/{name})"
+        if promise.successes > promise.trials:
+            yield f"{at}/successes", "there are more of them than trials"
+        if promise.verdict == "certified":
+            yield from _certified_faults(promise, tier, at)
+        elif promise.certified is not None or (promise.verdict == "waived") != tier.waived:
+            yield f"{at}/verdict", "does not follow from the figures"
+
+
+def _certified_faults(promise: Promise, tier: DraftTier, at: str) -> Iterator[Fault]:
+    if promise.certified is None or promise.confidence is None or promise.lower_bound is None:
+        yield f"{at}/certified", "a certified promise has a threshold, a confidence and a bound"
+        return
+    if promise.lower_bound < promise.at_least - 1e-9:
+        yield f"{at}/lower_bound", "lies below the goal that it is said to prove"
+    if promise.metric == "precision":
+        passed = [step.threshold for step in promise.walk if step.p_value <= 1 - promise.confidence]
+        if [step.threshold for step in promise.walk] != list(tier.grid[: len(promise.walk)]):
+            yield f"{at}/walk", "is not the draft's grid"
+        if not passed or promise.certified > passed[-1]:
+            yield f"{at}/certified", "is no threshold that passed"
+        elif promise.certified < passed[-1] and not promise.reason:
+            yield f"{at}/certified", "lies below the last threshold that passed"
+    elif tier.asked is not None and promise.certified > tier.asked:
+        yield f"{at}/certified", "lies above the asked threshold"
+
+
+def _limit_faults(policy: Policy) -> Iterator[Fault]:
+    found, limits = policy.evidence.rejection, policy.evidence.draft.limits
+    if len(found) != len(limits):
+        yield "/evidence/rejection", "there must be one promise per limit of the draft, in its order"
+        return
+    for number, (promise, limit) in enumerate(zip(found, limits, strict=True)):
+        at = f"/evidence/rejection/{number}"
+        for name in ("rate", "source", "at_most", "confidence"):
+            if getattr(promise, name) != getattr(limit, name):
+                yield f"{at}/{name}", f"is not what the draft asked for (/evidence/draft/limits/{number}/{name})"
+        if promise.events > promise.trials:
+            yield f"{at}/events", "there are more of them than trials"
+        if (promise.verdict == "certified") != (promise.upper_bound <= promise.at_most):
+            yield f"{at}/verdict", "does not follow from the bound"
 
 
 def _refuse_newer(document: dict[str, Any]) -> None:
@@ -250,9 +325,10 @@ def _evidence_faults(policy: Policy) -> Iterator[Fault]:
     for name in ("origin", "complete", "taxonomy", "actions", "rejection", "routing"):
         if getattr(policy, name) != getattr(draft, name):
             yield f"/{name}", f"is not what was tested (/evidence/draft/{name})"
-    for number, promise in enumerate(policy.evidence.promises):
-        if promise.verdict == "certified" and promise.certified is None:
-            yield f"/evidence/promises/{number}/certified", "a certified promise has a threshold"
+    for fault in draft_faults(draft):
+        yield "/evidence/draft", fault
+    yield from _promise_faults(policy)
+    yield from _limit_faults(policy)
     for number, vector in enumerate(policy.vectors):
         for name, score in vector.scores.items():
             if score is not None and binary32(score) != score:

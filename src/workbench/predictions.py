@@ -114,6 +114,8 @@ def write_predictions(table: PredictionTable, path: Path) -> None:
 
 def read_predictions(path: Path) -> PredictionTable:
     """Read and check a prediction table. Raises RunError that names the file and the fault."""
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder; a prediction table is a file")
     try:
         arrow = pq.read_table(path)
     except FileNotFoundError:

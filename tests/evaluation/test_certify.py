@@ -62,6 +62,10 @@ def test_the_tolerance_rank_of_many_images() -> None:
     assert [9, 39] == [tolerance_rank(count, 0.95, 0.95) for count in (300, 1000)]
 
 
+def test_a_goal_close_to_one_is_answered_at_once() -> None:
+    assert 299_573_226 == pytest.approx(least_events(1 - 1e-8, 0.95), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("at_least", "delta", "counts"),
     [

@@ -15,14 +15,15 @@ from recomputed import check_evidence
 from workbench.config.goals import DEFAULT_ACTIONS, ActionGoal, Goals, Limit, RejectionGoal, TierGoal
 from workbench.dataset.images import PROBLEM_COLUMNS, Dataset
 from workbench.documents import to_document
+from workbench.errors import DocumentError
 from workbench.evaluation.labelled import join
-from workbench.evaluation.simulate import simulate
+from workbench.evaluation.simulate import gate_scores, simulate
 from workbench.evaluation.thresholds import draft_thresholds
 from workbench.policy import parse_policy, policy_document, read_policy, write_policy
 from workbench.predictions import SCORE, PredictionTable, RunInfo
 from workbench.records import Draft, DraftTier, Evidence, Origin, Policy, Promise, Taxonomy
 from workbench.release.gate import Release, release_draft
-from workbench.release.verification import verify_evidence, verify_vectors
+from workbench.release.verification import verify_counts, verify_evidence, verify_vectors
 
 CATEGORIES = ("shoe", "boot", "bag")
 ACCEPT = TierGoal(action="accept", metric="precision", at_least=0.9)
@@ -276,6 +277,9 @@ def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
 def test_one_image_of_each_group_counts(tmp_path: Path) -> None:
     groups = [str(row // 3) for row in range(2400)]
     dataset, table = make_world(tmp_path, groups=groups)
+    splits = np.random.default_rng(2).choice(["tune", "certify"], 800, p=[0.35, 0.65])
+    dataset = replace(dataset, frame=dataset.frame.assign(split=np.repeat(splits, 3)))
+    table = replace(table, info=replace(table.info, dataset=dataset.digest))
     _, release = run_gate(dataset, table)
     assert release.evidence is not None
     certify = dataset.frame[dataset.frame["split"] == "certify"]
@@ -293,6 +297,24 @@ def test_a_picture_that_stands_in_train_or_tune_does_not_count(tmp_path: Path) -
     _, release = run_gate(again, replace(table, info=replace(table.info, dataset=again.digest)))
     assert release.evidence is not None
     assert 20 == release.evidence.summary.set_aside
+
+
+def test_a_group_that_reaches_into_train_or_tune_does_not_count(tmp_path: Path) -> None:
+    dataset, _ = make_world(tmp_path)
+    splits = dataset.frame["split"].to_numpy()
+    tune, certify = (np.flatnonzero(splits == name) for name in ("tune", "certify"))
+    groups = dataset.frame["group"].to_numpy(dtype=object).copy()
+    groups[certify[:30]] = groups[tune[0]]
+    # a copy of a picture of that group takes its own group with it
+    groups[certify[30:40]] = "burst"
+    (tmp_path / f"{certify[30]}.png").write_bytes((tmp_path / f"{certify[0]}.png").read_bytes())
+    labels = dataset.frame["labels"].copy()
+    labels[certify[30]] = labels[certify[0]]
+    crossed = replace(dataset, frame=dataset.frame.assign(group=groups, labels=labels))
+    table = make_run(crossed, np.random.default_rng(0).dirichlet([1, 1, 1], len(crossed)))
+    _, release = run_gate(crossed, table)
+    assert release.evidence is not None
+    assert 40 == release.evidence.summary.set_aside
 
 
 def test_the_same_bytes_twice_count_once(tmp_path: Path) -> None:
@@ -363,6 +385,39 @@ def test_multi_label_promises_are_tested_without_an_argmax(tmp_path: Path) -> No
     assert (simulated.told.sum(axis=1) > 1).any()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_human_tier_does_not_inherit_what_rejection_withholds_from_an_automatic_one(
+    tmp_path: Path, seed: int
+) -> None:
+    """Rejected images keep their flags: lowered to the act threshold, a flag would fire on more than was counted."""
+    dataset, _ = make_world(tmp_path, n=3000, seed=seed)
+    rng = np.random.default_rng(seed)
+    clear = rng.random(3000) < 0.5
+    truth = rng.random((3000, 3)) < np.where(clear, 0.6, 0.25)[:, None]
+    taxonomy = Taxonomy(CATEGORIES, "multi-label")
+    labels = pd.Series([tuple(np.array(CATEGORIES)[row]) for row in truth], dtype=object)
+    multi = replace(dataset, taxonomy=taxonomy, frame=dataset.frame.assign(labels=labels, source=""))
+    scores = np.where(clear[:, None], np.where(truth, 0.9, 0.05), 0.6) + rng.random((3000, 3)) * 0.05
+    table = make_run(multi, scores, complete=False)
+    flag = TierGoal(action="review", metric="precision", at_least=0.6)
+    goals = Goals(
+        below="pass", tiers=(flag, ACCEPT), rejection=RejectionGoal(signal="top", known_rejected=Limit(at_most=0.5))
+    )
+    draft, release = run_gate(multi, table, goals)
+    assert release.evidence is not None
+    gated = gate_scores(table.scores, None, np.ones(3000, dtype=bool), draft.rejection, taxonomy)
+    certify = (multi.frame["split"] == "certify").to_numpy()
+    for promise in release.evidence.promises:
+        if promise.verdict != "certified":
+            continue
+        column = CATEGORIES.index(promise.category)
+        fires = gated.reach(column, promise.scope, automatic=promise.action == "accept") >= np.float32(
+            promise.certified
+        )
+        assert (fires & certify).sum() == promise.trials
+        assert (fires & certify & truth[:, column]).sum() == promise.successes
+
+
 # Verification
 
 
@@ -396,9 +451,61 @@ def test_verification_names_a_label_that_changed(world: tuple[Dataset, Predictio
 
 
 def test_a_vector_that_decides_otherwise_is_named(released: Policy) -> None:
-    forged = replace(released.vectors[2], action="review")
+    forged = replace(released.vectors[2], action="escalate")
     policy = replace(released, vectors=(*released.vectors[:2], forged, *released.vectors[3:]))
-    assert ["/vectors/2"] == [difference.pointer for difference in verify_vectors(policy)]
+    assert ["/vectors/2/action"] == [difference.pointer for difference in verify_vectors(policy)]
+    assert ["/vectors"] == [difference.pointer for difference in verify_vectors(replace(released, vectors=()))]
+
+
+def test_a_bound_that_does_not_follow_from_its_counts_is_named(released: Policy) -> None:
+    assert [] == verify_counts(released)
+    promise = replace(released.evidence.promises[0], lower_bound=0.95)
+    evidence = replace(released.evidence, promises=(promise, *released.evidence.promises[1:]))
+    forged = verify_counts(replace(released, evidence=evidence))
+    assert ["/evidence/promises/0/lower_bound"] == [difference.pointer for difference in forged]
+
+
+def _promise(**changes: object) -> Callable[[Evidence], Evidence]:
+    def change(evidence: Evidence) -> Evidence:
+        place = next(n for n, p in enumerate(evidence.promises) if p.metric == "precision")
+        promises = list(evidence.promises)
+        promises[place] = replace(promises[place], **changes)  # type: ignore[arg-type]
+        return replace(evidence, promises=tuple(promises))
+
+    return change
+
+
+def _limit(**changes: object) -> Callable[[Evidence], Evidence]:
+    def change(evidence: Evidence) -> Evidence:
+        return replace(evidence, rejection=(replace(evidence.rejection[0], **changes), *evidence.rejection[1:]))  # type: ignore[arg-type]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (_promise(successes=10_000), "more of them than trials"),
+        (_promise(lower_bound=0.5), "below the goal"),
+        (_promise(at_least=0.5), "not the one that the evidence tested"),
+        (_promise(confidence=0.5), "is not what the draft asked for"),
+        (_promise(walk=()), "no threshold that passed"),
+        (_promise(verdict="refused"), "not the one that the evidence certifies"),
+        (_limit(upper_bound=0.9), "does not follow from the bound"),
+        (_limit(events=100_000), "more of them than trials"),
+        (lambda evidence: replace(evidence, rejection=()), "one promise per limit"),
+        (
+            lambda evidence: replace(evidence, draft=replace(evidence.draft, confidence=0.9999)),
+            "may fail with probability",
+        ),
+    ],
+)
+def test_a_policy_that_contradicts_its_own_evidence_is_refused_though_it_is_sealed(
+    released: Policy, change: Callable[[Evidence], Evidence], fault: str
+) -> None:
+    forged = replace(released, evidence=change(released.evidence))
+    with pytest.raises(DocumentError, match=fault):
+        parse_policy(json.dumps(policy_document(forged)))
 
 
 def test_the_vectors_cover_every_threshold_on_both_sides(released: Policy) -> None:

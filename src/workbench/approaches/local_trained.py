@@ -132,7 +132,7 @@ class LocalTrained:
             where = f" (there is no {setting.model.name})" if setting.model else ""
             raise PrerequisiteError(
                 f"{_NAME} has not been trained on this data set{where}: {_TRAIN}; "
-                "for images without labels of their own, give --model FILE of a trained head and --config workbench.toml"
+                "for new images without labels, give --model FILE of a trained head and --config workbench.toml"
             )
         return cls(setting, setting.model)
 
@@ -353,6 +353,8 @@ def _unusable(image: _TrainImage, mode: Mode) -> str:
 def _check_counts(images: list[_TrainImage], dataset: Dataset) -> dict[str, int]:
     """Images by category; raises DatasetError where nothing can be learnt from them."""
     taxonomy = dataset.taxonomy
+    if not taxonomy.categories:
+        raise DatasetError(f"{dataset.name}: no image is labelled; there is nothing to learn from")
     if taxonomy.mode == "single-label" and len(taxonomy.categories) == 1:
         raise DatasetError(
             f"{dataset.name}: one category in single-label mode leaves nothing to learn; use multi-label"

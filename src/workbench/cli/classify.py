@@ -15,6 +15,7 @@ from workbench.cli.console import (
     DatasetArgument,
     JsonOption,
     answers_path,
+    check_target,
     interactive,
     note,
     show,
@@ -87,6 +88,8 @@ def classify_dataset(
     from workbench.runs.cache import AnswerCache
     from workbench.runs.runner import classify, plan_run
 
+    if out is not None:
+        check_target(out)
     opened = open_dataset(dataset, config, progress=interactive())
     built = build_approach(approach, opened.dataset, setting_for(opened, approach, model))
     with AnswerCache(answers_path()) as cache:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from workbench.config.store import store_folder
-from workbench.errors import WorkbenchError
+from workbench.errors import InputError, WorkbenchError
 
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder, manifest, workbench.toml, or fashion, mosaics, stamps.")
@@ -27,7 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 class Commands(TyperGroup):
-    """Turns the package's own errors into one message and exit code 2."""
+    """Turns the package's own errors, and those of the file system, into one message and exit code 2."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base names a private class
         """Run the command; see the class."""
@@ -36,8 +36,11 @@ class Commands(TyperGroup):
         except WorkbenchError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            typer.secho("Stopped. What was answered is kept; run the command again to go on.", err=True)
+        except OSError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as stop:
+            typer.secho("\n".join(["Stopped.", *getattr(stop, "__notes__", [])]), err=True)
             raise typer.Exit(130) from None
 
 
@@ -49,6 +52,15 @@ def interactive() -> bool:
 def answers_path() -> Path:
     """The cache of answers."""
     return store_folder() / "answers.sqlite"
+
+
+def check_target(out: Path, *inputs: Path) -> None:
+    """InputError if writing `out` would destroy an input or something that is no ordinary file."""
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out}: is no ordinary file; name another one to write")
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise InputError(f"{out}: is what the command reads; name another file to write")
 
 
 def show(text: str) -> None:

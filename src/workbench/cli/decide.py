@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, BinaryIO
 
 import typer
 
-from workbench.cli.console import interactive, note, show
+from workbench.cli.console import check_target, interactive, note, show
 from workbench.cli.release import PolicyArgument
 from workbench.errors import DocumentError, InputError
 from workbench.records import Decision, Policy, Prediction
@@ -44,12 +44,18 @@ def apply_policy(
 
     if str(out) != "-" and out.suffix not in (".parquet", *_LINES):
         raise InputError(f"{out}: decisions are written as .parquet or .jsonl")
+    if str(out) != "-":
+        check_target(out, policy, run)
     found = read_policy(policy)
     counts: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     with ExitStack() as stack:
         predictions = _with_progress(_predictions(run, found, stack))
-        decisions = _counted((decide(prediction, found, strict=strict) for prediction in predictions), counts)
+        decisions = _counted((decide(prediction, found, strict=strict) for prediction in predictions), counts, seen)
         _write(decisions, out)
+    repeated = [image_id for image_id, times in seen.items() if times > 1]
+    if repeated:
+        note(f"{len(repeated)} image ids stand more than once, each with its own decisions: {repeated[0]!r} …")
     summary = ", ".join(f"{count} {action}" for action, count in counts.most_common())
     (note if str(out) == "-" else show)(f"{out}: {counts.total()} decisions: {summary or 'none'}")
 
@@ -66,37 +72,44 @@ def print_schema() -> None:
 
 def _predictions(run: Path, policy: Policy, stack: ExitStack) -> Iterable[Prediction]:
     if str(run) == "-":
-        return _read_lines(sys.stdin, policy)
+        return _read_lines(sys.stdin.buffer, policy)
     if run.suffix in _LINES:
         try:
-            return _read_lines(stack.enter_context(run.open(encoding="utf-8")), policy)
+            return _read_lines(stack.enter_context(run.open("rb")), policy)
         except OSError as error:
             raise InputError(f"{run}: cannot be read: {error.strerror or error}") from None
+    from workbench.decision import origin_difference
     from workbench.evaluation.simulate import check_floors
     from workbench.predictions import read_predictions
 
     table = read_predictions(run)
-    if table.info.origin == policy.origin:
+    difference = origin_difference(table.info.origin, policy.origin)
+    if difference:
+        note(f"{run}: {difference}; every image goes to review")
+    else:
         check_floors(policy, table.info)
     return table.predictions()
 
 
-def _read_lines(lines: TextIO, policy: Policy) -> Iterator[Prediction]:
-    from workbench.jsonlines import broken_prediction, read_prediction
+def _read_lines(lines: BinaryIO, policy: Policy) -> Iterator[Prediction]:
+    from workbench.jsonlines import broken_prediction, image_id_of, read_prediction
 
-    for number, line in enumerate(lines, start=1):
+    for number, raw in enumerate(lines, start=1):
+        line = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
         if not line.strip():
             continue
         try:
+            raw.decode("utf-8")
             yield read_prediction(line)
-        except DocumentError as error:
+        except (DocumentError, UnicodeDecodeError) as error:
             note(f"line {number}: {error}")
-            yield broken_prediction(f"line {number}", policy.origin, str(error))
+            yield broken_prediction(image_id_of(line) or f"line {number}", policy.origin, str(error))
 
 
-def _counted(decisions: Iterable[Decision], counts: Counter[str]) -> Iterator[Decision]:
+def _counted(decisions: Iterable[Decision], counts: Counter[str], seen: Counter[str]) -> Iterator[Decision]:
     for decision in decisions:
         counts[decision.action] += 1
+        seen[decision.image_id] += 1
         yield decision
 
 

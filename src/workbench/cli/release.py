@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.console import ConfigOption, DatasetArgument, JsonOption, RunArgument, show, show_json, show_table
+from workbench.cli.console import (
+    ConfigOption,
+    DatasetArgument,
+    JsonOption,
+    RunArgument,
+    check_target,
+    show,
+    show_json,
+    show_table,
+)
 from workbench.errors import DocumentError, InputError
 from workbench.records import Draft
 
@@ -39,6 +48,7 @@ def tune_thresholds(
     from workbench.evaluation.thresholds import draft_thresholds, write_draft
     from workbench.predictions import read_predictions
 
+    check_target(out, run, *([goals] if goals else []))
     opened = open_dataset(dataset, config)
     wanted = opened.goals if goals is None else read_goals(goals)
     check_goals(wanted, opened.dataset.taxonomy, str(goals or "goals"))
@@ -70,6 +80,7 @@ def release_policy(
     from workbench.predictions import read_predictions
     from workbench.release.gate import release_draft
 
+    check_target(out, draft, run)
     opened = open_dataset(dataset, config)
     release = release_draft(read_draft(draft), read_predictions(run), opened.dataset)
     if release.policy is not None:
@@ -100,7 +111,7 @@ def verify_policy(
     from workbench.dataset.opening import open_dataset
     from workbench.policy import read_policy
     from workbench.predictions import read_predictions
-    from workbench.release.verification import verify_evidence, verify_vectors
+    from workbench.release.verification import verify_counts, verify_evidence, verify_vectors
 
     if (run is None) != (dataset is None):
         raise InputError("RUN and DATASET go together: give both, or neither")
@@ -112,7 +123,7 @@ def verify_policy(
         else:
             show(f"does not hold  {error}")
         raise typer.Exit(1) from None
-    differences = verify_vectors(found)
+    differences = [*verify_vectors(found), *verify_counts(found)]
     if run is not None and dataset is not None:
         differences += verify_evidence(found, read_predictions(run), open_dataset(dataset, config).dataset)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.console import ConfigOption, show
+from workbench.cli.console import ConfigOption, check_target, show
 from workbench.errors import InputError
 
 
@@ -33,6 +33,7 @@ def report_runs(
     from workbench.predictions import read_predictions
     from workbench.report.page import write_report
 
+    check_target(out, *runs, *([policy] if policy else []))
     opened = open_dataset(dataset, config)
     released = None if policy is None else read_policy(policy)
     if released is not None and released.evidence.draft.dataset != opened.dataset.digest:

@@ -28,21 +28,21 @@ class TierGoal(_Strict):
 
     action: str
     metric: Metric
-    at_least: float = Field(gt=0, lt=1)
+    at_least: float = Field(ge=0.01, le=0.9999)
     scope: Scope | None = None
     """None: `assigned` for precision, `any` for recall; single-label: always `assigned` for an automatic action."""
     waived: bool = False
     """The policy may be exported although this promise is refused."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, ge=0.001, le=1000)
     """Share of the error budget, relative to the other promises."""
 
 
 class Limit(_Strict):
     """A rate that must not be exceeded."""
 
-    at_most: float = Field(gt=0, lt=1)
+    at_most: float = Field(ge=0.0001, le=0.99)
     waived: bool = False
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, ge=0.001, le=1000)
 
 
 class RejectionGoal(_Strict):
@@ -68,7 +68,7 @@ DEFAULT_ACTIONS = (
 class Goals(_Strict):
     """All that a policy is to promise."""
 
-    confidence: float = Field(default=0.95, gt=0, lt=1)
+    confidence: float = Field(default=0.95, ge=0.5, le=0.9999)
     """That all certified promises hold at once."""
     below: str
     """What happens where no tier fires and the image is not rejected."""

@@ -167,10 +167,14 @@ def events_needed(at_least: float, truly: float, confidence: float, power: float
 
 def least_events(at_least: float, confidence: float, errors: int = 0) -> int:
     """The fewest trials that pass with so many errors: least k with P[Bin(k, 1 - goal) <= errors] <= 1 - confidence."""
-    trials = errors + 1
-    while upper_tail(trials - errors, trials, at_least) > 1 - confidence:
-        trials += 1
-    return trials
+    fewest, most = errors + 1, 2 * (errors + 1)
+    while upper_tail(most - errors, most, at_least) > 1 - confidence:
+        fewest, most = most + 1, most * 2
+    while fewest < most:
+        middle = (fewest + most) // 2
+        passes = upper_tail(middle - errors, middle, at_least) <= 1 - confidence
+        fewest, most = (fewest, middle) if passes else (middle + 1, most)
+    return most
 
 
 def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -42,16 +42,14 @@ class Certify:
 
 
 def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: int) -> Certify:
-    """The labelled certify images that count: one of each group, and none whose picture also stands in train or tune.
+    """The labelled certify images that count: one of each group, and none of a group that reaches into train or tune.
 
     Images with the same bytes are of one group. Which image of a group counts is drawn by a seeded hash of its bytes.
     """
     labelled = join(table, dataset)
     contents = labelled.frame["image_id"].map(dict(zip(dataset.frame["image_id"], dataset.contents, strict=True)))
     on_certify = (labelled.frame["split"] == "certify").to_numpy()
-    elsewhere = set(dataset.contents[(dataset.frame["split"] != "certify").to_numpy()]) - {""}
-    fresh = on_certify & ~contents.isin(elsewhere).to_numpy()
-    drawn = _one_per_group(labelled.frame["group"], contents, fresh, seed)
+    drawn = _draw_rows(labelled, contents, dataset, seed)
     rows = labelled.rows(drawn)
     gated = gate_scores(rows.scores, rows.unknown_scores, rows.answered, draft.rejection, rows.taxonomy)
     return Certify(rows, contents[drawn].reset_index(drop=True), gated, int(on_certify.sum() - drawn.sum()))
@@ -66,7 +64,7 @@ def examine(draft: Draft, certify: Certify, seed: int) -> Evidence:
         look=look_digest(draft, certify, seed),
         seed=seed,
         summary=_summary(certify),
-        promises=tuple(_nest(promises, draft, certify)),
+        promises=tuple(_nest(promises, draft, certify, automatic)),
         rejection=tuple(_test_limit(limit, draft, certify, automatic) for limit in draft.limits),
     )
 
@@ -79,25 +77,31 @@ def look_digest(draft: Draft, certify: Certify, seed: int) -> str:
     return digest({"draft": to_document(draft), "seed": seed, "certify": images})
 
 
-def _one_per_group(groups: pd.Series, contents: pd.Series, eligible: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) bool: of the eligible rows, one of each group of images that share a group or their bytes."""
-    rows = np.flatnonzero(eligible)
-    if len(rows) == 0:
-        return np.zeros(len(eligible), dtype=bool)
-    names = contents.to_numpy(dtype=object).copy()
-    unread = names == ""
-    names[unread] = [f"unread {row}" for row in np.flatnonzero(unread)]
-    of_group = pd.factorize(groups.to_numpy()[rows])[0]
-    of_bytes = pd.factorize(names[rows])[0]
-    size = of_group.max(initial=-1) + of_bytes.max(initial=-1) + 2
-    links = coo_array((np.ones(len(rows)), (of_group, of_bytes + of_group.max(initial=-1) + 1)), shape=(size, size))
-    component = connected_components(links, directed=False)[1][of_group]
-    draws = [hashlib.sha256(f"{seed}:{names[row]}".encode()).digest() for row in rows]
-    ranked = sorted(range(len(rows)), key=lambda place: draws[place])
-    first = np.unique(component[ranked], return_index=True)[1]
-    chosen = np.zeros(len(eligible), dtype=bool)
-    chosen[rows[np.asarray(ranked, dtype=int)[first]]] = True
+def _draw_rows(labelled: Labelled, contents: pd.Series, dataset: Dataset, seed: int) -> np.ndarray:
+    """(n,) bool: the labelled certify rows that count."""
+    component = dict(zip(dataset.frame["image_id"], _components(dataset), strict=True))
+    own = labelled.frame["image_id"].map(component).to_numpy()
+    seen = {component[image_id] for image_id in dataset.frame["image_id"][dataset.frame["split"] != "certify"]}
+    on_certify = (labelled.frame["split"] == "certify").to_numpy()
+    rows = [int(row) for row in np.flatnonzero(on_certify) if own[row] not in seen]
+    draws = {row: hashlib.sha256(f"{seed}:{contents.iloc[row]}".encode()).digest() for row in rows}
+    first: dict[int, int] = {}
+    for row in sorted(rows, key=draws.__getitem__):
+        first.setdefault(own[row], row)
+    chosen = np.zeros(len(labelled), dtype=bool)
+    chosen[list(first.values())] = True
     return chosen
+
+
+def _components(dataset: Dataset) -> np.ndarray:
+    """(n,) int: images that share a group or their bytes, directly or through others, have one number."""
+    contents = dataset.contents.to_numpy(dtype=object).copy()
+    unread = np.flatnonzero(contents == "")
+    contents[unread] = [f"unread {row}" for row in unread]
+    groups, pictures = pd.factorize(dataset.frame["group"])[0], pd.factorize(contents)[0]
+    size = int(groups.max(initial=-1) + pictures.max(initial=-1) + 2)
+    links = coo_array((np.ones(len(groups)), (groups, pictures + groups.max(initial=-1) + 1)), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][groups])
 
 
 def _test_tier(tier: DraftTier, certify: Certify, automatic: bool) -> Promise:
@@ -186,28 +190,29 @@ def _promise(
     )
 
 
-def _nest(promises: list[Promise], draft: Draft, certify: Certify) -> Iterator[Promise]:
+def _nest(promises: list[Promise], draft: Draft, certify: Certify, automatic: frozenset[str]) -> Iterator[Promise]:
     """Within a category thresholds never fall with rank: a flag above an act threshold is lowered to it."""
     for category in draft.taxonomy.categories:
         higher: Promise | None = None
         nested: list[Promise] = []
         for promise in reversed([promise for promise in promises if promise.category == category]):
-            lowered = _lower(promise, higher, certify) if higher is not None else promise
+            lowered = _lower(promise, higher, certify, automatic) if higher is not None else promise
             higher = lowered if lowered.verdict == "certified" else higher
             nested.append(lowered)
         yield from reversed(nested)
 
 
-def _lower(promise: Promise, higher: Promise, certify: Certify) -> Promise:
+def _lower(promise: Promise, higher: Promise, certify: Certify, automatic: frozenset[str]) -> Promise:
     if promise.certified is None or higher.certified is None or promise.certified <= higher.certified:
         return promise
     words = f"lowered from {promise.certified:.4g} to the threshold of {higher.action!r}; the band between is empty"
     column = certify.rows.taxonomy.categories.index(promise.category)
     truth = certify.rows.truth[:, column]
     if promise.metric == "recall":
-        reach = certify.gated.reach(column, promise.scope, automatic=False)
+        reach = certify.gated.reach(column, promise.scope, automatic=promise.action in automatic)
         return _count_recall(replace(promise, certified=higher.certified, reason=words), reach, truth)
-    if promise.scope == higher.scope and promise.at_least <= higher.at_least and higher.metric == "precision":
+    one_event = promise.scope == higher.scope and _same_reach(promise, higher, certify, automatic)
+    if one_event and promise.at_least <= higher.at_least and higher.metric == "precision":
         return replace(
             promise,
             certified=higher.certified,
@@ -218,6 +223,11 @@ def _lower(promise: Promise, higher: Promise, certify: Certify) -> Promise:
         )
     reason = f"it certifies only above the threshold of {higher.action!r}, whose images count for it too"
     return replace(promise, certified=None, lower_bound=None, verdict="refused", reason=reason)
+
+
+def _same_reach(promise: Promise, higher: Promise, certify: Certify, automatic: frozenset[str]) -> bool:
+    """At one threshold the two tiers fire on the same images: rejection silences both of them or neither."""
+    return certify.gated.mode == "single-label" or (promise.action in automatic) == (higher.action in automatic)
 
 
 def _test_limit(limit: DraftLimit, draft: Draft, certify: Certify, automatic: frozenset[str]) -> RejectionPromise:

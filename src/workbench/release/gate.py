@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 
 import pandas as pd
 
 from workbench.dataset.images import Dataset
 from workbench.decision import origin_difference
-from workbench.policy import SCHEMA_VERSION
+from workbench.policy import SCHEMA_VERSION, draft_faults
 from workbench.predictions import PredictionTable
 from workbench.records import CategoryRule, Draft, Evidence, Policy, Promise, RejectionPromise, Tier
 from workbench.release.examination import Certify, certify_rows, examine
@@ -135,6 +134,12 @@ def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Ite
     yield Check("data set", same, "images and labels are those the draft was made on" if same else changed)
     certify = dataset.on("certify")
     yield Check("certify split", len(certify) > 0, f"{len(certify)} images")
+    unlabelled = int(certify.frame["labels"].isna().sum())
+    if unlabelled:
+        words = (
+            f"{unlabelled} certify images have no label and do not count; if the hard ones were left out, nothing holds"
+        )
+        yield Check("labels", None, words)
     weights = certify.frame["weight"]
     even = bool((weights == weights.iloc[0]).all()) if len(weights) else True
     words = (
@@ -148,28 +153,6 @@ def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Ite
         "none" if not conflicts else f"{len(conflicts)} pictures carry two different labels: {', '.join(conflicts[:3])}"
     )
     yield Check("label conflicts", not conflicts, shown)
-
-
-def draft_faults(draft: Draft) -> Iterator[str]:
-    """What a draft that `tune` wrote never has: more error than its budget, a grid that leads elsewhere, twins."""
-    budget = (1 - draft.confidence) / draft.looks
-    asked = [tier for tier in draft.tiers if tier.asked is not None]
-    confidences = [*(tier.confidence for tier in asked), *(limit.confidence for limit in draft.limits)]
-    if None in confidences:
-        yield "a threshold is asked for without a confidence"
-    spent = sum(1 - confidence for confidence in confidences if confidence is not None)
-    if spent > budget * (1 + 1e-9):
-        yield f"its promises may fail with probability {spent:.4g} together; the goals allow {budget:.4g}"
-    places = [(tier.category, tier.action) for tier in draft.tiers]
-    if len(set(places)) < len(places) or len({(x.rate, x.source) for x in draft.limits}) < len(draft.limits):
-        yield "a promise stands twice"
-    for tier in draft.tiers:
-        place = f"{tier.category} {tier.action}"
-        if tier.category not in draft.taxonomy.categories or all(tier.action != a.name for a in draft.actions):
-            yield f"{place}: no such category or action"
-        leads = () if tier.metric == "recall" or tier.asked is None else (tier.asked,)
-        if tier.grid[-1:] != leads or any(lower >= higher for higher, lower in pairwise(tier.grid)):
-            yield f"{place}: its grid must fall strictly and end at the asked threshold"
 
 
 def _conflicts(certify: Dataset) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from workbench.dataset.images import Dataset
-from workbench.decision import decide
 from workbench.documents import escape_pointer, to_document
+from workbench.evaluation.intervals import lower_bound, upper_bound, upper_tail
 from workbench.predictions import PredictionTable
 from workbench.records import Policy
 from workbench.release.examination import certify_rows, examine
-from workbench.release.vectors import vector_prediction
+from workbench.release.vectors import conformance_vectors
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,26 @@ class Difference:
 
 
 def verify_vectors(policy: Policy) -> list[Difference]:
-    """Every conformance vector that `decide` decides otherwise."""
-    differences = []
-    for place, vector in enumerate(policy.vectors):
-        decision = decide(vector_prediction(policy, vector), policy)
-        stated, found = (vector.action, vector.labels), (decision.action, decision.labels)
-        if stated != found:
-            differences.append(Difference(f"/vectors/{place}", stated, found))
-    return differences
+    """Every conformance vector that is not what the policy's own rule makes of it, missing ones included."""
+    expected = conformance_vectors(policy)
+    return list(_differences(to_document(policy)["vectors"], [to_document(vector) for vector in expected], "/vectors"))
+
+
+def verify_counts(policy: Policy) -> list[Difference]:
+    """Every p-value and bound of the evidence that does not follow from its counts."""
+    stated: list[tuple[str, float | None, float]] = []
+    for number, promise in enumerate(policy.evidence.promises):
+        at = f"/evidence/promises/{number}"
+        for place, step in enumerate(promise.walk):
+            p_value = float(upper_tail(step.successes, step.events, promise.at_least)) if step.events else 1.0
+            stated.append((f"{at}/walk/{place}/p_value", step.p_value, p_value))
+        if promise.verdict == "certified" and promise.confidence is not None and "lowered" not in promise.reason:
+            bound = float(lower_bound(promise.successes, promise.trials, 1 - promise.confidence))
+            stated.append((f"{at}/lower_bound", promise.lower_bound, bound))
+    for number, limit in enumerate(policy.evidence.rejection):
+        bound = float(upper_bound(limit.events, limit.trials, 1 - limit.confidence))
+        stated.append((f"/evidence/rejection/{number}/upper_bound", limit.upper_bound, bound))
+    return [Difference(at, said, found) for at, said, found in stated if said is None or not isclose(said, found)]
 
 
 def verify_evidence(policy: Policy, table: PredictionTable, dataset: Dataset) -> list[Difference]:
