@@ -80,7 +80,7 @@ def make_policy(
         complete=complete,
         dataset=ZEROS,
         taxonomy=taxonomy,
-        confidence=0.5,
+        confidence=0.95,
         looks=1,
         actions=actions,
         rejection=rejection,
@@ -117,7 +117,7 @@ def _promise(category: str, tier: Tier) -> Promise:
         metric=tier.metric,
         at_least=tier.at_least,
         scope=tier.scope,
-        confidence=0.99,
+        confidence=0.999,
         verdict="certified" if found else "refused",
         asked=tier.threshold,
         certified=tier.threshold,
@@ -125,7 +125,7 @@ def _promise(category: str, tier: Tier) -> Promise:
         trials=100,
         successes=97,
         unanswered=0,
-        walk=(Step(tier.threshold, 100, 97, 0.01),)
+        walk=(Step(tier.threshold, 100, 97, 0.0001),)
         if tier.threshold is not None and tier.metric == "precision"
         else (),
         reason="" if found else "too few",
