@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +44,17 @@ def find_mistakes(evaluation: Evaluation, dataset: Dataset | None, most: int = 4
     scores = labelled.usable_scores()
     wrong = told(labelled) & ~labelled.truth
     names = labelled.frame["image_id"]
-    files = _files(dataset)
+    paths = {} if dataset is None else dict(zip(dataset.frame["image_id"], dataset.frame["path"], strict=True))
     found = {}
     for column, category in enumerate(labelled.taxonomy.categories):
         rows = np.flatnonzero(wrong[:, column])
         ranked = sorted(rows, key=lambda row: (-scores[row, column], names[row]))[:most]
-        found[category] = [_mistake(evaluation, int(row), column, files) for row in ranked]
+        shown = [
+            dataset.file(paths[names[row]]) if dataset is not None and names[row] in paths else None for row in ranked
+        ]
+        found[category] = [
+            _mistake(evaluation, int(row), column, path) for row, path in zip(ranked, shown, strict=True)
+        ]
     return {category: mistakes for category, mistakes in found.items() if mistakes}
 
 
@@ -74,17 +78,9 @@ def encode_thumbnail(path: Path) -> tuple[str, bool]:
     return data_uri(buffer.getvalue(), f"image/{kind}"), small
 
 
-def _files(dataset: Dataset | None) -> Mapping[str, Path]:
-    if dataset is None:
-        return {}
-    places = zip(dataset.frame["image_id"], dataset.frame["path"], strict=True)
-    return {image_id: dataset.file(path) for image_id, path in places}
-
-
-def _mistake(evaluation: Evaluation, row: int, column: int, files: Mapping[str, Path]) -> Mistake:
+def _mistake(evaluation: Evaluation, row: int, column: int, path: Path | None) -> Mistake:
     labelled = evaluation.labelled
     image_id = labelled.frame["image_id"][row]
-    path = files.get(image_id)
     thumbnail, small = encode_thumbnail(path) if path is not None else ("", False)
     told_as, score = labelled.taxonomy.categories[column], float(labelled.scores[row, column])
     return Mistake(image_id, labelled.frame["labels"][row], told_as, score, thumbnail, small)
