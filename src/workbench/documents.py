@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from workbench.canonical import binary32, shortest_binary32
@@ -67,6 +68,14 @@ def parse_json(text: str) -> Any:
 def to_document(record: Any) -> Any:
     """The record as what `json` writes: dict, list, str, int, float, bool, None."""
     return _write(type(record), record)
+
+
+def write_document(document: Any, path: Path) -> None:
+    """Write a document as a JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def from_document(record_type: type[Record], document: Any, pointer: str = "") -> Record:

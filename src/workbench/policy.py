@@ -7,14 +7,13 @@ and the part that changed is named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from workbench.canonical import binary32, digest
-from workbench.documents import escape_pointer, from_document, json_schema, parse_json, to_document
+from workbench.documents import escape_pointer, from_document, json_schema, parse_json, to_document, write_document
 from workbench.errors import DocumentError
 from workbench.records import OUTCOMES, REVIEW, CategoryRule, Draft, DraftTier, Policy, Promise, Tier
 
@@ -35,10 +34,7 @@ def write_policy(policy: Policy, path: Path) -> None:
     """Write the policy file, whole or not at all. Raises DocumentError if the policy breaks a rule."""
     for pointer, fault in policy_faults(policy):
         raise DocumentError(pointer, fault)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(policy_document(policy), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_document(policy_document(policy), path)
 
 
 def read_policy(path: Path) -> Policy:

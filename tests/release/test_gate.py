@@ -385,12 +385,9 @@ def test_multi_label_promises_are_tested_without_an_argmax(tmp_path: Path) -> No
     assert (simulated.told.sum(axis=1) > 1).any()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_human_tier_does_not_inherit_what_rejection_withholds_from_an_automatic_one(
-    tmp_path: Path, seed: int
-) -> None:
-    """Rejected images keep their flags: lowered to the act threshold, a flag would fire on more than was counted."""
-    dataset, _ = make_world(tmp_path, n=3000, seed=seed)
+def lowered_world(folder: Path, seed: int, *, waived: bool = False) -> tuple[Dataset, PredictionTable, Goals]:
+    """Multi-label: half of the images are unclear, rejected, and would be flagged below the act threshold."""
+    dataset, _ = make_world(folder, n=3000, seed=seed)
     rng = np.random.default_rng(seed)
     clear = rng.random(3000) < 0.5
     truth = rng.random((3000, 3)) < np.where(clear, 0.6, 0.25)[:, None]
@@ -399,13 +396,23 @@ def test_a_human_tier_does_not_inherit_what_rejection_withholds_from_an_automati
     multi = replace(dataset, taxonomy=taxonomy, frame=dataset.frame.assign(labels=labels, source=""))
     scores = np.where(clear[:, None], np.where(truth, 0.9, 0.05), 0.6) + rng.random((3000, 3)) * 0.05
     table = make_run(multi, scores, complete=False)
-    flag = TierGoal(action="review", metric="precision", at_least=0.6)
+    flag = TierGoal(action="review", metric="precision", at_least=0.6, waived=waived)
     goals = Goals(
         below="pass", tiers=(flag, ACCEPT), rejection=RejectionGoal(signal="top", known_rejected=Limit(at_most=0.5))
     )
+    return multi, table, goals
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_human_tier_does_not_inherit_what_rejection_withholds_from_an_automatic_one(
+    tmp_path: Path, seed: int
+) -> None:
+    """Rejected images keep their flags: lowered to the act threshold, a flag would fire on more than was counted."""
+    multi, table, goals = lowered_world(tmp_path, seed)
+    truth = multi.truth
     draft, release = run_gate(multi, table, goals)
     assert release.evidence is not None
-    gated = gate_scores(table.scores, None, np.ones(3000, dtype=bool), draft.rejection, taxonomy)
+    gated = gate_scores(table.scores, None, np.ones(3000, dtype=bool), draft.rejection, multi.taxonomy)
     certify = (multi.frame["split"] == "certify").to_numpy()
     for promise in release.evidence.promises:
         if promise.verdict != "certified":
@@ -416,6 +423,18 @@ def test_a_human_tier_does_not_inherit_what_rejection_withholds_from_an_automati
         )
         assert (fires & certify).sum() == promise.trials
         assert (fires & certify & truth[:, column]).sum() == promise.successes
+
+
+def test_a_waived_tier_that_cannot_be_lowered_does_not_stop_the_policy(tmp_path: Path) -> None:
+    found = []
+    for seed in range(6):
+        (tmp_path / str(seed)).mkdir()
+        _, release = run_gate(*lowered_world(tmp_path / str(seed), seed, waived=True))
+        assert release.policy is not None, release.refusals
+        assert release.policy == parse_policy(json.dumps(policy_document(release.policy)))
+        found += [p.verdict for p in release.policy.evidence.promises if "whose images count" in p.reason]
+    assert found
+    assert {"waived"} == set(found)
 
 
 # Verification

@@ -6,7 +6,6 @@ counted on. `release.gate` tests it on the certify split.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from workbench.canonical import binary32
 from workbench.config.goals import Goals, Limit, TierGoal
-from workbench.documents import from_document, parse_json, to_document
+from workbench.documents import from_document, parse_json, to_document, write_document
 from workbench.errors import ConfigError, DocumentError
 from workbench.evaluation.certify import least_events
 from workbench.evaluation.intervals import critical_successes, upper_bound, upper_tail
@@ -331,10 +330,7 @@ def precision_grid(
 
 def write_draft(draft: Draft, path: Path) -> None:
     """Write a draft as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(to_document(draft), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_document(to_document(draft), path)
 
 
 def read_draft(path: Path) -> Draft:

@@ -192,11 +192,14 @@ def _promise(
 
 def _nest(promises: list[Promise], draft: Draft, certify: Certify, automatic: frozenset[str]) -> Iterator[Promise]:
     """Within a category thresholds never fall with rank: a flag above an act threshold is lowered to it."""
+    waived = {(tier.category, tier.action) for tier in draft.tiers if tier.waived}
     for category in draft.taxonomy.categories:
         higher: Promise | None = None
         nested: list[Promise] = []
         for promise in reversed([promise for promise in promises if promise.category == category]):
             lowered = _lower(promise, higher, certify, automatic) if higher is not None else promise
+            if lowered.verdict == "refused" and (promise.category, promise.action) in waived:
+                lowered = replace(lowered, verdict="waived")
             higher = lowered if lowered.verdict == "certified" else higher
             nested.append(lowered)
         yield from reversed(nested)

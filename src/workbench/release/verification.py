@@ -11,7 +11,7 @@ from workbench.dataset.images import Dataset
 from workbench.documents import escape_pointer, to_document
 from workbench.evaluation.intervals import lower_bound, upper_bound, upper_tail
 from workbench.predictions import PredictionTable
-from workbench.records import Policy
+from workbench.records import Policy, Promise
 from workbench.release.examination import certify_rows, examine
 from workbench.release.vectors import conformance_vectors
 
@@ -42,13 +42,19 @@ def verify_counts(policy: Policy) -> list[Difference]:
         for place, step in enumerate(promise.walk):
             p_value = float(upper_tail(step.successes, step.events, promise.at_least)) if step.events else 1.0
             stated.append((f"{at}/walk/{place}/p_value", step.p_value, p_value))
-        if promise.verdict == "certified" and promise.confidence is not None and "lowered" not in promise.reason:
+        if promise.verdict == "certified" and promise.confidence is not None and not _inherits(promise):
             bound = float(lower_bound(promise.successes, promise.trials, 1 - promise.confidence))
             stated.append((f"{at}/lower_bound", promise.lower_bound, bound))
     for number, limit in enumerate(policy.evidence.rejection):
         bound = float(upper_bound(limit.events, limit.trials, 1 - limit.confidence))
         stated.append((f"/evidence/rejection/{number}/upper_bound", limit.upper_bound, bound))
     return [Difference(at, said, found) for at, said, found in stated if said is None or not isclose(said, found)]
+
+
+def _inherits(promise: Promise) -> bool:
+    """A precision tier that was lowered to the next one's threshold carries that one's counts and bound."""
+    passed = [step.threshold for step in promise.walk if step.p_value <= 1 - (promise.confidence or 0)]
+    return promise.metric == "precision" and promise.certified not in passed
 
 
 def verify_evidence(policy: Policy, table: PredictionTable, dataset: Dataset) -> list[Difference]:
