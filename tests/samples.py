@@ -99,7 +99,7 @@ def make_policy(
         categories=rules,
         rejection=rejection,
         routing=routing,
-        evidence=Evidence(draft, ZEROS, 0, summary, promises, ()),
+        evidence=Evidence(draft, ZEROS, 1, 0, summary, promises, ()),
         vectors=(),
     )
 

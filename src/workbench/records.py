@@ -307,6 +307,8 @@ class Evidence:
     """What was tested."""
     look: Digest
     """Of all that a different choice could change: certify images and labels, run, goals, grids, gates, budget."""
+    look_number: Annotated[int, Range(1, 100)]
+    """Which of the planned looks at these certify images this was."""
     seed: Count
     """Chooses the one image that counts of each group."""
     summary: Summary

@@ -55,13 +55,14 @@ def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: i
     return Certify(rows, contents[drawn].reset_index(drop=True), gated, int(on_certify.sum() - drawn.sum()))
 
 
-def examine(draft: Draft, certify: Certify, seed: int) -> Evidence:
-    """Every promise of the draft, tested."""
+def examine(draft: Draft, certify: Certify, seed: int, look_number: int = 1) -> Evidence:
+    """Every promise of the draft, tested; `look_number` is which of the planned looks at these images this is."""
     automatic = frozenset(action.name for action in draft.actions if action.kind == "automatic")
     promises = [_test_tier(tier, certify, tier.action in automatic) for tier in draft.tiers]
     return Evidence(
         draft=draft,
         look=look_digest(draft, certify, seed),
+        look_number=look_number,
         seed=seed,
         summary=_summary(certify),
         promises=tuple(_nest(promises, draft, certify, automatic)),

@@ -69,7 +69,7 @@ def verify_evidence(policy: Policy, table: PredictionTable, dataset: Dataset) ->
     if identity:
         return identity
     draft, seed = policy.evidence.draft, policy.evidence.seed
-    evidence = examine(draft, certify_rows(draft, table, dataset, seed), seed)
+    evidence = examine(draft, certify_rows(draft, table, dataset, seed), seed, policy.evidence.look_number)
     return list(_differences(to_document(policy.evidence), to_document(evidence), "/evidence"))
 
 
