@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import AbstractContextManager
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from samples import near_levels
 from workbench.canonical import binary32
-from workbench.evaluation.curves import Curve, precision_recall_curves
+from workbench.evaluation import curves
+from workbench.evaluation.curves import Curve, Curves, precision_recall_curves
 from workbench.records import CENSORED, MISSING
 
 LOWEST = -1.0
@@ -151,6 +154,88 @@ def test_scores_that_cannot_be_are_refused(scores: list[list[float]], message: s
 def test_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
     with pytest.raises(ValueError, match="weights must be 2 finite numbers above 0"):
         precision_recall_curves(np.zeros((2, 1)), np.zeros((2, 1), dtype=bool), np.array(weights))
+
+
+def small_limits(block: int, threads: bool) -> AbstractContextManager[object]:
+    """So few scores in a block that a small example has many, on two threads or on one."""
+    return mock.patch.dict(vars(curves), {"_IN_CACHE": block, "_WORTH_THREADS": 0 if threads else math.inf})
+
+
+def assert_same(expected: Curves, actual: Curves) -> None:
+    for one, other in zip(expected, actual, strict=True):
+        for field in ("thresholds", "true_positives", "predicted_positives"):
+            assert getattr(one, field).tolist() == getattr(other, field).tolist()
+        assert (one.positives, one.images) == (other.positives, other.images)
+
+
+@given(problems(st.one_of(score, st.just(CENSORED))), st.integers(1, 20), st.booleans(), st.booleans())
+def test_blocks_threads_and_memory_order_change_nothing(
+    problem: tuple[np.ndarray, np.ndarray], block: int, threads: bool, fortran: bool
+) -> None:
+    scores, truth = problem
+    expected = precision_recall_curves(scores, truth)
+    if fortran:
+        scores, truth = np.asfortranarray(scores), np.asfortranarray(truth)
+    with small_limits(block, threads):
+        assert_same(expected, precision_recall_curves(scores, truth))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(-1, 1), st.integers(1, 4), st.integers(1, 3), st.booleans())
+def test_all_distinct_scores_around_whole_blocks(
+    seed: int, over: int, blocks: int, columns: int, threads: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    images = blocks * 8 + over
+    scores = random.permuted(np.tile(np.arange(images, dtype=np.float32)[:, None] / images, columns), axis=0)
+    truth = random.random(scores.shape) < 0.4
+    with small_limits(8 * columns, threads):
+        traced = precision_recall_curves(scores, truth)
+    for column, curve in enumerate(traced):
+        precision, recall, thresholds = reference(scores[:, column], truth[:, column])
+        assert list(range(images, 0, -1)) == curve.predicted_positives.tolist()
+        assert thresholds.tolist() == curve.thresholds.tolist()
+        assert precision.tolist() == curve.precision.tolist()
+        if truth[:, column].any():
+            assert recall.tolist() == curve.recall.tolist()
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 2.0**-149, 0.5, 1.0])
+@pytest.mark.parametrize("weights", [None, [1.0, 1.0, 1.0]])
+def test_constant_scores_are_one_threshold(value: float, weights: list[float] | None) -> None:
+    scores, truth = np.full((3, 1), value, dtype=np.float32), np.array([[True], [False], [False]])
+    curve = precision_recall_curves(scores, truth, None if weights is None else np.array(weights))[0]
+    assert [value] == curve.thresholds.tolist()
+    assert ([1], [3]) == (curve.true_positives.tolist(), curve.predicted_positives.tolist())
+    assert ([1 / 3], [1.0]) == (curve.precision.tolist(), curve.recall.tolist())
+
+
+@pytest.mark.parametrize("bad", [MISSING, -0.5, 1.5, math.inf])
+@pytest.mark.parametrize("row", [0, 4, 5, 10])
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize("beside", [0.5, CENSORED])
+def test_what_no_score_can_be_is_refused_in_every_block(bad: float, row: int, threads: bool, beside: float) -> None:
+    scores = np.full((11, 2), beside, dtype=np.float32)
+    scores[row, 1] = bad
+    for weights in (None, np.ones(11)):
+        with small_limits(10, threads), pytest.raises(ValueError, match="column 1 has"):
+            precision_recall_curves(scores, np.zeros(scores.shape, dtype=bool), weights)
+
+
+def test_no_categories_give_no_curves() -> None:
+    assert 0 == len(precision_recall_curves(np.zeros((3, 0)), np.zeros((3, 0), dtype=bool)))
+
+
+def test_more_images_than_can_be_counted_are_refused() -> None:
+    shape = (2**31, 1)
+    with pytest.raises(ValueError, match="2147483648 images are more than the 2147483647"):
+        precision_recall_curves(np.broadcast_to(np.float32(0), shape), np.broadcast_to(np.False_, shape))
+
+
+def test_what_was_given_is_not_written_to() -> None:
+    scores, truth = np.array([[0.5], [-0.0], [CENSORED]], dtype=np.float32), np.array([[True], [False], [True]])
+    before = scores.tobytes(), truth.tobytes()
+    precision_recall_curves(scores, truth)
+    assert before == (scores.tobytes(), truth.tobytes())
 
 
 def test_many_scores_on_two_threads_give_the_same_curves() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 
@@ -15,6 +15,12 @@ from workbench.records import CENSORED
 
 _WORTH_THREADS = 1 << 20
 """From so many scores on, two threads pay for themselves (the sort runs without the interpreter's lock)."""
+
+_IN_CACHE = 1 << 16
+"""So many scores and what is made of them stay in a core's own cache."""
+
+_MOST_IMAGES = 2**31 - 1
+"""Counts are int32."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,14 @@ class Curve:
     images: float
     """All images."""
 
-    @cached_property
+    @property
     def precision(self) -> np.ndarray:
-        """(m,) float64."""
+        """(m,) float64, computed anew when asked for: kept, the rates of all categories would outweigh all else."""
         return np.asarray(self.true_positives / self.predicted_positives)
 
-    @cached_property
+    @property
     def recall(self) -> np.ndarray:
-        """(m,) float64; NaN where no image shows the category."""
+        """(m,) float64, computed anew when asked for; NaN where no image shows the category."""
         if not self.positives:
             return np.full(len(self.thresholds), np.nan)
         return self.true_positives / self.positives
@@ -117,7 +123,7 @@ class Curves:
 def precision_recall_curves(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Curves:
     """Curves of all categories. Ties are exact: images with one score pass a threshold together.
 
-    scores   (n, K) float32 in [0, 1], or −inf for CENSORED, which no threshold reaches
+    scores   (n, K) float32 in [0, 1], or −inf for CENSORED, which no threshold reaches; n < 2³¹
     truth    (n, K) bool
     weights  (n,) > 0 and finite, or None for one each
 
@@ -127,16 +133,15 @@ def precision_recall_curves(scores: np.ndarray, truth: np.ndarray, weights: np.n
     scores, truth = np.asarray(scores, dtype=np.float32), np.asarray(truth, dtype=bool)
     if scores.ndim != 2 or scores.shape != truth.shape:
         raise ValueError(f"scores {scores.shape} and truth {truth.shape} must have one shape (images, categories)")
+    if len(scores) > _MOST_IMAGES:
+        raise ValueError(f"{len(scores)} images are more than the {_MOST_IMAGES} that can be counted")
     weights = None if weights is None else _checked_weights(weights, len(scores))
-
-    def trace(column: int) -> Curve:
-        return _trace(scores[:, column], truth[:, column], weights, column)
-
-    columns = range(scores.shape[1])
-    if scores.size < _WORTH_THREADS:
-        return Curves(tuple(map(trace, columns)))
     with ThreadPoolExecutor(max_workers=2) as threads:
-        return Curves(tuple(threads.map(trace, columns)))
+        each = threads.map if scores.size >= _WORTH_THREADS else map
+        if weights is None:
+            return Curves(tuple(each(_count, _keys(scores, truth, each))))
+        _refuse_outside(scores)
+        return Curves(tuple(each(_weigh, scores.T, truth.T, repeat(weights))))
 
 
 def _checked_weights(weights: np.ndarray, images: int) -> np.ndarray:
@@ -146,62 +151,82 @@ def _checked_weights(weights: np.ndarray, images: int) -> np.ndarray:
     return checked
 
 
-def _trace(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None, column: int) -> Curve:
-    found = np.ascontiguousarray(scores)
-    images = len(truth) if weights is None else float(weights.sum())
-    positives = int(np.count_nonzero(truth)) if weights is None else float(weights[truth].sum())
-    if not _within(found):
-        answered = found != CENSORED
-        found, truth = found[answered], truth[answered]
-        weights = None if weights is None else weights[answered]
-        _refuse_outside(found, column)
-    if not len(found):
-        nothing = np.zeros(0, dtype=np.int32)
-        return Curve(np.zeros(0, dtype=np.float32), nothing, nothing, positives, images)
-    counts = _count(found, truth) if weights is None else _weigh(found, truth, weights)
-    return Curve(*counts, positives, images)
-
-
 def _within(scores: np.ndarray) -> bool:
-    return bool(len(scores) and scores.min() >= 0 and scores.max() <= 1)
+    return not scores.size or bool(scores.min() >= 0 and scores.max() <= 1)
 
 
-def _refuse_outside(scores: np.ndarray, column: int) -> None:
-    if np.isnan(scores).any():
-        raise ValueError(f"column {column} has NaN scores: decide first what a MISSING score means")
-    if len(scores) and not _within(scores):
-        raise ValueError(f"column {column} has scores outside [0, 1]: from {scores.min()} to {scores.max()}")
+def _refuse_outside(scores: np.ndarray) -> None:
+    for column, found in enumerate(scores.T):
+        answered = found[found != CENSORED]
+        if np.isnan(answered).any():
+            raise ValueError(f"column {column} has NaN scores: decide first what a MISSING score means")
+        if not _within(answered):
+            raise ValueError(f"column {column} has scores outside [0, 1]: from {answered.min()} to {answered.max()}")
 
 
-def _count(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(thresholds, true positives, predicted positives) by one sort of 32-bit integers.
+def _keys(scores: np.ndarray, truth: np.ndarray, each: Callable[..., Iterable[None]]) -> np.ndarray:
+    """(K, n) int32: score and label of an image in one number, which sorts as the score does; CENSORED is below 0.
 
-    The bits of binary32 numbers in [0, 1] rise with the numbers and stay at or below 0x3F800000, so bits and label fit
-    one integer. The shift drops the sign of −0.0.
+    The bits of binary32 numbers in [0, 1] rise with the numbers and stay at or below 0x3F800000, which leaves room for
+    the label. The shift drops the sign of −0.0. Blocks of rows are turned into columns while they are in the cache.
     """
-    keys = scores.view(np.uint32) << np.uint32(1)
-    keys |= truth
+    images, categories = scores.shape
+    bits, keys = scores.view(np.uint32), np.empty((categories, images), dtype=np.uint32)
+    height = max(1, _IN_CACHE // max(1, categories))
+
+    def fill(blocks: range) -> None:
+        for first in blocks:
+            rows = slice(first, first + height)
+            block = scores[rows]
+            if not _within(block) and not _within(np.where(block == CENSORED, np.float32(0), block)):
+                _refuse_outside(scores)
+            mixed = bits[rows] << 1
+            mixed |= truth[rows]
+            keys[:, rows] = mixed.T
+
+    blocks = range(0, images, height)
+    for _ in each(fill, (blocks[::2], blocks[1::2])):
+        pass
+    return keys.view(np.int32)
+
+
+def _count(keys: np.ndarray) -> Curve:
+    """The curve of one category's keys, which it uses up."""
     keys.sort()
-    bits = keys >> np.uint32(1)
-    starts = _starts(bits)
-    shows = (keys & np.uint32(1)).view(np.int32)
-    whole = np.int32 if len(keys) <= np.iinfo(np.int32).max else np.int64
-    so_far = np.cumsum(shows, dtype=whole)
-    true_positives = so_far[-1] - so_far[starts] + shows[starts]
-    return bits[starts].view(np.float32), true_positives, (len(keys) - starts).astype(whole)
+    images = len(keys)
+    positives_below = np.zeros(images + 1, dtype=np.int32)
+    np.cumsum(keys & 1, out=positives_below[1:])
+    positives = int(positives_below[-1])
+    keys >>= 1
+    censored = int(keys.searchsorted(np.int32(0)))
+    starts = _starts(keys[censored:])
+    starts += censored
+    # One array for all three: a large one gets large pages, and fresh pages cost more than the counting.
+    # With `out`, only the mode "clip" writes without a copy; no start is out of range.
+    thresholds, true, predicted = np.empty((3, len(starts)), dtype=np.int32)
+    keys.take(starts, out=thresholds, mode="clip")
+    positives_below.take(starts, out=true, mode="clip")
+    np.subtract(positives, true, out=true)
+    np.subtract(images, starts, out=predicted, casting="unsafe")
+    return Curve(thresholds.view(np.float32), true, predicted, positives, images)
 
 
-def _weigh(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _weigh(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> Curve:
     """The same with sums of weights, added up from the highest score down."""
+    images, positives = float(weights.sum()), float(weights[truth].sum())
     order = np.argsort(scores, kind="stable")
+    order = order[np.count_nonzero(scores == CENSORED) :]
     rising, shows, weight = scores[order], truth[order], weights[order]
     starts = _starts(rising)
-    return rising[starts], _sum_from_end(weight * shows)[starts], _sum_from_end(weight)[starts]
+    true, predicted = _sum_from_end(weight * shows)[starts], _sum_from_end(weight)[starts]
+    return Curve(rising[starts], true, predicted, positives, images)
 
 
 def _starts(rising: np.ndarray) -> np.ndarray:
     """Where each run of equal values begins."""
-    return np.concatenate(([0], 1 + np.flatnonzero(rising[1:] != rising[:-1])))
+    differs = np.ones(len(rising), dtype=bool)
+    np.not_equal(rising[1:], rising[:-1], out=differs[1:])
+    return np.flatnonzero(differs)
 
 
 def _sum_from_end(values: np.ndarray) -> np.ndarray:
