@@ -59,6 +59,23 @@ def test_multi_label_has_no_confusion() -> None:
     assert "confusion" not in evaluate(example(taxonomy)).tables()
 
 
+def test_multi_label_leaves_no_category_out() -> None:
+    tables = evaluate(example(Taxonomy(HOSTILE.categories, "multi-label"))).tables()
+    assert "left_out" not in tables
+    assert {"rejection", "rejection_curves"} < set(tables)
+    assert {"rejection", "rejection_curves", "left_out"} < set(evaluate(example()).tables())
+
+
+def test_rejection_needs_known_and_unknown_images_with_scores() -> None:
+    labelled = example()
+    for kept in (labelled.unknown, ~labelled.unknown, ~labelled.unknown | ~labelled.usable):
+        assert evaluate(labelled.rows(kept)).rejection is None
+    two = make_labelled([("a",), ("b",), ()], [[0.9, 0.1], [0.2, 0.8], [0.4, 0.3]], taxonomy=Taxonomy(("a", "b")))
+    evaluation = evaluate(two)
+    assert evaluation.left_out is None
+    assert evaluation.rejection is not None
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the evaluation was saved twice: in `plain`, and in `safe` for spreadsheets."""
@@ -84,7 +101,7 @@ def test_every_table_reads_back(folder: Path) -> None:
 
 
 def test_every_figure_is_a_picture(folder: Path) -> None:
-    names = ("categories", "curves", "confusion", "scores-top", "scores-margin", "slices-1", "slices-2")
+    names = ("categories", "curves", "confusion", "scores-top", "scores-margin", "rejection", "slices-1", "slices-2")
     assert sorted(names) == sorted(path.stem for path in (folder / "plain").glob("*.png"))
     for name in names:
         assert (folder / "plain" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

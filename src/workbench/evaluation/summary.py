@@ -17,6 +17,7 @@ from workbench.evaluation import figures
 from workbench.evaluation.confusion import Confusion, count_confusions
 from workbench.evaluation.distribution import ScoreDistribution, describe_scores
 from workbench.evaluation.labelled import Labelled
+from workbench.evaluation.left_out import LeftOut, leave_one_category_out
 from workbench.evaluation.metrics import (
     Accuracy,
     CategoryMetrics,
@@ -25,6 +26,7 @@ from workbench.evaluation.metrics import (
     measure_categories,
     slice_by,
 )
+from workbench.evaluation.rejection import RejectionMeasures, measure_rejection
 from workbench.evaluation.results import as_html, describe_splits
 from workbench.evaluation.tradeoff import PrecisionRecall, trace_curves
 
@@ -51,6 +53,10 @@ class Evaluation:
     scores: ScoreDistribution
     slices: Mapping[str, Slices]
     """By column: the source and the data set's own columns, where they are numbers or have 2 to 20 values."""
+    rejection: RejectionMeasures | None
+    """None unless both known and unknown images have scores."""
+    left_out: LeftOut | None
+    """None in multi-label mode and with fewer than 3 categories."""
 
     @property
     def approach(self) -> str:
@@ -77,6 +83,11 @@ class Evaluation:
         }
         if self.confusion is not None:
             found["confusion"] = self.confusion.frame()
+        if self.rejection is not None:
+            found["rejection"] = self.rejection.frame()
+            found["rejection_curves"] = self.rejection.curves_frame()
+        if self.left_out is not None:
+            found["left_out"] = self.left_out.frame()
         if self.slices:
             found["slices"] = pd.concat([part.frame() for part in self.slices.values()], ignore_index=True)
         return found
@@ -90,6 +101,8 @@ class Evaluation:
         }
         if self.confusion is not None:
             found["confusion"] = self.confusion.plot()
+        if self.rejection is not None:
+            found["rejection"] = self.rejection.plot()
         for number, part in enumerate(self.slices.values(), start=1):
             found[f"slices-{number}"] = part.plot()
         return found
@@ -139,7 +152,19 @@ def evaluate(labelled: Labelled, splits: Sequence[str] = ("tune",), confidence: 
         confusion=None if part.taxonomy.mode == "multi-label" else count_confusions(part),
         scores=describe_scores(part),
         slices={column: slice_by(part, column, confidence) for column in _slice_columns(part.frame)},
+        rejection=_rejection(part, confidence),
+        left_out=_left_out(part),
     )
+
+
+def _rejection(part: Labelled, confidence: float) -> RejectionMeasures | None:
+    both = (part.usable & part.unknown).any() and (part.usable & ~part.unknown).any()
+    return measure_rejection(part, confidence) if both else None
+
+
+def _left_out(part: Labelled) -> LeftOut | None:
+    possible = part.taxonomy.mode == "single-label" and len(part.taxonomy.categories) > 2
+    return leave_one_category_out(part) if possible else None
 
 
 def _slice_columns(frame: pd.DataFrame) -> list[str]:
