@@ -327,7 +327,7 @@ def test_brier_intervals_cover_and_shrink_with_images() -> None:
 def test_bootstrap_resamples_groups() -> None:
     """Four copies of each image in one group tell no more than one copy."""
     single = one_category(150, 2)
-    copied = single.rows(np.ones(150, dtype=bool))
+    copied = single
     for name in ("scores", "truth", "answered", "unknown"):
         copied = replace(copied, **{name: np.repeat(getattr(single, name), 4, axis=0)})
     copied = replace(copied, frame=single.frame.loc[np.repeat(np.arange(150), 4)].reset_index(drop=True))

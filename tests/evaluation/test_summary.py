@@ -101,7 +101,8 @@ def test_every_table_reads_back(folder: Path) -> None:
 
 
 def test_every_figure_is_a_picture(folder: Path) -> None:
-    names = ("categories", "curves", "confusion", "scores-top", "scores-margin", "rejection", "slices-1", "slices-2")
+    scores = ("scores-top", "scores-margin", "rejection", "calibration")
+    names = ("categories", "curves", "confusion", *scores, "slices-1", "slices-2")
     assert sorted(names) == sorted(path.stem for path in (folder / "plain").glob("*.png"))
     for name in names:
         assert (folder / "plain" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

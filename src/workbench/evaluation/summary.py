@@ -14,6 +14,7 @@ from pandas.api.types import is_numeric_dtype, is_string_dtype
 
 from workbench.errors import RunError
 from workbench.evaluation import figures
+from workbench.evaluation.calibration import CalibrationMeasures, measure_calibration
 from workbench.evaluation.confusion import Confusion, count_confusions
 from workbench.evaluation.distribution import ScoreDistribution, describe_scores
 from workbench.evaluation.labelled import Labelled
@@ -51,6 +52,8 @@ class Evaluation:
     confusion: Confusion | None
     """None in multi-label mode."""
     scores: ScoreDistribution
+    calibration: CalibrationMeasures
+    """Of the raw scores."""
     slices: Mapping[str, Slices]
     """By column: the source and the data set's own columns, where they are numbers or have 2 to 20 values."""
     rejection: RejectionMeasures | None
@@ -80,6 +83,7 @@ class Evaluation:
             "categories": self.categories.frame(),
             "curves": self.curves.frame(),
             "scores": self.scores.frame(),
+            "calibration": self.calibration.frame(),
         }
         if self.confusion is not None:
             found["confusion"] = self.confusion.frame()
@@ -98,6 +102,7 @@ class Evaluation:
             "categories": self.categories.plot(),
             "curves": self.curves.plot()[0],
             **{f"scores-{signal}": self.scores.plot(signal=signal) for signal in self.scores.signals},  # type: ignore[arg-type]
+            "calibration": self.calibration.plot(),
         }
         if self.confusion is not None:
             found["confusion"] = self.confusion.plot()
@@ -151,6 +156,7 @@ def evaluate(labelled: Labelled, splits: Sequence[str] = ("tune",), confidence: 
         curves=trace_curves(part),
         confusion=None if part.taxonomy.mode == "multi-label" else count_confusions(part),
         scores=describe_scores(part),
+        calibration=measure_calibration(part, confidence=confidence),
         slices={column: slice_by(part, column, confidence) for column in _slice_columns(part.frame)},
         rejection=_rejection(part, confidence),
         left_out=_left_out(part),
