@@ -436,6 +436,8 @@ def test_help_lists_every_command() -> None:
         "tune",
         "release",
         "verify",
+        "second-labels",
+        "label-noise",
         "decide",
         "report",
     ]

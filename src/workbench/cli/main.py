@@ -1,6 +1,6 @@
 """`workbench`: the steps of the notebooks as commands.
 
-Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input.
+Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input, 3 inconclusive.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli import classify, dataset, decide, demo, evaluate, release, report
+from workbench.cli import classify, dataset, decide, demo, evaluate, noise, release, report
 from workbench.cli.console import Commands
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Decide how far an image classifier may be trusted, and leave with one validated policy file.",
-    epilog="Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input.",
+    epilog="Exit codes: 0 done or pass, 1 refused or fail, 2 usage or bad input, 3 inconclusive.",
 )
 
 for function, name in (
@@ -33,6 +33,8 @@ for function, name in (
     (release.tune_thresholds, "tune"),
     (release.release_policy, "release"),
     (release.verify_policy, "verify"),
+    (noise.write_second_labels, "second-labels"),
+    (noise.judge_label_noise, "label-noise"),
     (decide.apply_policy, "decide"),
     (report.report_runs, "report"),
     (decide.print_schema, "schema"),
