@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from labelled_runs import make_labelled
 from workbench.evaluation import figures
 from workbench.evaluation.labelled import Labelled
-from workbench.evaluation.tradeoff import trace_curves
+from workbench.evaluation.tradeoff import CertifiedRegion, trace_curves
 from workbench.records import MISSING, Taxonomy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TAXONOMY = Taxonomy(("shoe", "_boot", "bag"))
 
@@ -63,6 +69,85 @@ def test_small_multiples_share_a_title_that_names_the_split() -> None:
     assert "Precision and recall at every threshold, tune (optimistic: the tune split chose thresholds)" == (
         figure.get_suptitle()
     )
+
+
+def words(ax: Axes) -> list[str]:
+    legend = ax.get_legend()
+    return [] if legend is None else [text.get_text() for text in [legend.get_title(), *legend.get_texts()]]
+
+
+def floors(ax: Axes) -> list[tuple[float, float]]:
+    """(how far it goes in recall, its height in precision) of each floor."""
+    return [(patch.get_width(), patch.get_y() + patch.get_height()) for patch in ax.patches]
+
+
+def test_a_certified_threshold_is_a_floor_at_its_promise_that_ends_at_its_recall() -> None:
+    region = CertifiedRegion(0.4, 0.9, 0.95)
+    ax = trace_curves(example())["shoe"].plot(figures.new_axes(), {"accept": 0.4}, region)
+    assert [pytest.approx((2 / 3, 0.9))] == floors(ax)
+    assert ["accept ≥ 0.4", "from 0.4 up at least 90 %,\ncertified at 95 %"] == words(ax)[1:]
+    (edge,) = (line for line in ax.lines if line.get_xydata().shape == (3, 2) and line.get_xdata()[0] == 0)
+    assert [0, 2 / 3, 2 / 3] == pytest.approx(list(edge.get_xdata()))
+
+
+def test_several_floors_differ_in_hatch_and_not_in_colour_alone() -> None:
+    regions = [CertifiedRegion(0.2, 0.05, 0.95), CertifiedRegion(0.4, 0.6, 0.9875), CertifiedRegion(0.9, 0.995, 0.9)]
+    ax = trace_curves(example())["shoe"].plot(figures.new_axes(), certified=regions)
+    assert 3 == len({patch.get_hatch() for patch in ax.patches})
+    assert [(2 / 3, 0.05), (2 / 3, 0.6), (1 / 3, 0.995)] == [pytest.approx(floor) for floor in floors(ax)]
+    assert all(patch.get_y() >= 0 for patch in ax.patches)
+    assert "from 0.9 up at least 99.5 %,\ncertified at 90 %" == words(ax)[3]
+
+
+@pytest.mark.parametrize(("category", "threshold"), [("shoe", 0.95), ("bag", 0.1)])
+def test_a_floor_without_scores_or_images_is_told_and_has_no_width(category: str, threshold: float) -> None:
+    ax = trace_curves(example())[category].plot(certified=CertifiedRegion(threshold, 0.9, 0.95))
+    assert [pytest.approx((0, 0.9))] == floors(ax)
+    assert f"from {threshold} up at least 90 %,\ncertified at 95 %" == words(ax)[1]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(1.5, 0.9, 0.95), (-0.1, 0.9, 0.95), (0.5, 0, 0.95), (0.5, 1.1, 0.95), (0.5, 0.9, 1), (0.5, math.nan, 0.9)],
+)
+def test_what_is_no_promise_is_refused(numbers: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="is no promise"):
+        CertifiedRegion(*numbers)
+
+
+def test_small_multiples_get_their_own_promises_and_marks() -> None:
+    promises = {"shoe": CertifiedRegion(0.4, 0.9, 0.95), "_boot": [CertifiedRegion(0.5, 0.3, 0.95)]}
+    axes = trace_curves(example()).plot(marks={"_boot": {"accept": 0.5}}, certified=promises)
+    assert [1, 1, 0] == [len(floors(ax)) for ax in axes]
+    assert "accept ≥ 0.5" in words(axes[1])
+
+
+@pytest.mark.parametrize(
+    ("split", "remark"), [("tune", "tune, optimistic"), ("train", "train, optimistic"), ("certify", "")]
+)
+def test_figures_that_flatter_say_so_wherever_they_are_drawn(split: str, remark: str) -> None:
+    scores = [[0.9, 0.1, 0.0], [0.4, 0.6, 0.0]]
+    curves = trace_curves(make_labelled([("shoe",), ("_boot",)], scores, taxonomy=TAXONOMY, splits=split))
+    alone = curves["shoe"].plot()
+    assert [split] == [text.get_text().split(" (")[0] for text in alone.texts]
+    assert bool(remark) == ("(optimistic: " in alone.texts[0].get_text())
+    for ax in (curves["shoe"].plot(titled=False), *curves.plot()[:2]):
+        assert ([remark] if remark else []) == [text.get_text() for text in ax.texts]
+    for ax in (
+        curves["shoe"].plot(marks={"accept": 0.4}, titled=False),
+        *curves.plot(marks={"shoe": {"accept": 0.4}})[:1],
+    ):
+        assert [remark, "accept ≥ 0.4"] == words(ax)
+
+
+def test_dark_axes_get_light_floors() -> None:
+    ax = figures.new_axes()
+    ax.set_facecolor(figures.DARK.ground)
+    trace_curves(example())["shoe"].plot(ax, certified=CertifiedRegion(0.4, 0.9, 0.95), titled=False)
+    assert figures.DARK.ink in {line.get_color() for line in ax.lines}
+    legend = ax.get_legend()
+    assert legend is not None
+    assert figures.DARK.soft == legend.get_title().get_color()
 
 
 def test_many_points_are_thinned_and_keep_both_ends() -> None:

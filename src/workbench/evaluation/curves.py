@@ -195,19 +195,21 @@ def _count(keys: np.ndarray) -> Curve:
     keys.sort()
     images = len(keys)
     positives_below = np.zeros(images + 1, dtype=np.int32)
-    np.cumsum(keys & 1, out=positives_below[1:])
+    np.bitwise_and(keys, 1, out=positives_below[1:])
+    positives_below.cumsum(out=positives_below)
     positives = int(positives_below[-1])
     keys >>= 1
     censored = int(keys.searchsorted(np.int32(0)))
-    starts = _starts(keys[censored:])
-    starts += censored
+    answered, positives_below = keys[censored:], positives_below[censored:]
+    starts = _starts(answered)
     # One array for all three: a large one gets large pages, and fresh pages cost more than the counting.
     # With `out`, only the mode "clip" writes without a copy; no start is out of range.
     thresholds, true, predicted = np.empty((3, len(starts)), dtype=np.int32)
-    keys.take(starts, out=thresholds, mode="clip")
+    answered.take(starts, out=thresholds, mode="clip")
     positives_below.take(starts, out=true, mode="clip")
     np.subtract(positives, true, out=true)
-    np.subtract(images, starts, out=predicted, casting="unsafe")
+    predicted[:] = starts
+    np.subtract(len(answered), predicted, out=predicted)
     return Curve(thresholds.view(np.float32), true, predicted, positives, images)
 
 

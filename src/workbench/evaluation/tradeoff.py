@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,33 @@ from workbench.evaluation.results import Result, describe_splits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
 
 _MOST_POINTS = 240
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
+_FLOOR = 0.08
+"""How deep a floor is hatched, in precision."""
+_HATCHES = ("//////", "\\\\\\\\\\\\", "....")
+_OPTIMISTIC = "optimistic"
+
+
+@dataclass(frozen=True)
+class CertifiedRegion:
+    """A promise of precision that the certify split bore out: from this threshold up, at least so much."""
+
+    threshold: float
+    """In [0, 1]: what was certified, not what was asked for."""
+    at_least: float
+    """Precision in (0, 1]: the goal, or the lower bound that was proved."""
+    confidence: float
+    """In (0, 1), of this promise alone."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.threshold <= 1 and 0 < self.at_least <= 1 and 0 < self.confidence < 1):
+            raise ValueError(f"{self} is no promise: threshold in [0, 1], at_least in (0, 1], confidence in (0, 1)")
+
+
+Certified = CertifiedRegion | Sequence[CertifiedRegion]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +69,36 @@ class CategoryCurve(Result):
         frame.insert(0, "category", self.category)
         return frame.assign(positives=curve.positives, measured_on=self.measured_on)
 
-    def plot(self, ax: Axes | None = None, marks: Mapping[str, float] | None = None, *, titled: bool = True) -> Axes:
-        """The curve as steps with its pointwise 95 % band; `marks` are thresholds to point out, by name."""
+    def plot(
+        self,
+        ax: Axes | None = None,
+        marks: Mapping[str, float] | None = None,
+        certified: Certified | None = None,
+        *,
+        titled: bool = True,
+    ) -> Axes:
+        """The curve as steps with its pointwise 95 % band; `marks` are thresholds to point out, by name.
+
+        Each of `certified` is a hatched floor at the promised precision, which ends at the recall that its threshold
+        reaches on this split. The curve is what was counted here, on the category's own score; the promise was tested
+        on certify, for the tier that makes it. Figures that flatter are marked "optimistic", titled or not.
+        """
         ax = ax or figures.new_axes(4.6, 3.8)
+        note = self.measured_on if titled else ""
+        return self._draw(ax, marks or {}, _as_regions(certified), self._title() if titled else "", note)
+
+    def _draw(
+        self, ax: Axes, marks: Mapping[str, float], certified: Sequence[CertifiedRegion], title: str, note: str
+    ) -> Axes:
         _draw_curve(ax, self.curve)
-        _draw_marks(ax, self.curve, marks or {})
+        points = _draw_marks(ax, self.curve, marks)
         ax.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
         ax.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         ax.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-        figures.dress(ax, self._title() if titled else "", self.measured_on if titled else "")
+        figures.dress(ax, title, note)
+        warned = _OPTIMISTIC in self.measured_on and _OPTIMISTIC not in note
+        warning = f"{self.measured_on.split(' (')[0]}, {_OPTIMISTIC}" if warned else ""
+        _add_legend(ax, points, _draw_floors(ax, self.curve, certified), warning)
         return ax
 
     def _title(self) -> str:
@@ -80,12 +125,17 @@ class PrecisionRecall(Result):
         return pd.concat([self[category].frame() for category in self.categories], ignore_index=True)
 
     def plot(
-        self, axes: Sequence[Axes] | None = None, marks: Mapping[str, Mapping[str, float]] | None = None
+        self,
+        axes: Sequence[Axes] | None = None,
+        marks: Mapping[str, Mapping[str, float]] | None = None,
+        certified: Mapping[str, Certified] | None = None,
     ) -> list[Axes]:
-        """Small multiples, one per category; `marks` are thresholds by category and name."""
+        """Small multiples, one per category; `marks` are thresholds by category and name, `certified` by category."""
         drawn = list(axes) if axes is not None else figures.new_grid(len(self.categories))
-        for number, (ax, category) in enumerate(zip(drawn, self.categories, strict=True)):
-            CategoryCurve(category, self.curves[number], "").plot(ax, (marks or {}).get(category))
+        for ax, category in zip(drawn, self.categories, strict=True):
+            own, regions = (marks or {}).get(category, {}), _as_regions((certified or {}).get(category))
+            curve = self[category]
+            curve._draw(ax, own, regions, curve._title(), "")
             ax.label_outer()
         theme = figures.theme_of(drawn[0])
         title = f"Precision and recall at every threshold, {self.measured_on}"
@@ -106,36 +156,73 @@ def _draw_curve(ax: Axes, curve: Curve) -> None:
         return
     share = curve.positives / curve.images
     ax.axhline(share, color=theme.soft, linewidth=0.9, linestyle=(0, (4, 3)))
-    kept = _thinned(curve)
-    true, predicted = curve.true_positives[kept], curve.predicted_positives[kept]
-    recall, precision = curve.recall[kept], curve.precision[kept]
+    recall = curve.recall
+    kept = _thinned(recall)
+    true, predicted, recall = curve.true_positives[kept], curve.predicted_positives[kept], recall[kept]
+    precision = true / predicted
     low, high = clopper_pearson(true, predicted)
     ax.fill_between(recall, low, high, step="post", color=theme.first, alpha=0.16, linewidth=0)
     # Towards recall 0 the highest score's precision holds: nothing is interpolated.
     ax.step(np.append(recall, 0), np.append(precision, precision[-1:]), where="post", color=theme.first, linewidth=1.6)
 
 
-def _draw_marks(ax: Axes, curve: Curve, marks: Mapping[str, float]) -> None:
+def _draw_marks(ax: Axes, curve: Curve, marks: Mapping[str, float]) -> dict[str, Any]:
+    """Legend entry → what was drawn for it."""
     theme = figures.theme_of(ax)
-    handles, labels = [], []
+    drawn = {}
     for number, (name, threshold) in enumerate(marks.items()):
         point = curve.at(threshold)
         if not math.isnan(point.precision) and not math.isnan(point.recall):
-            place = ([point.recall], [point.precision])
-            marker = "oDs^v"[number % 5]
-            handles.append(
-                ax.scatter(*place, s=44, zorder=4, marker=marker, color=theme.second, edgecolor=theme.ground)
-            )
-            labels.append(f"{name} ≥ {threshold:.3g}")
-    if handles:
-        figures.add_legend(ax, handles, labels, loc="lower left", handletextpad=0.1, borderaxespad=0.1)
+            look: dict[str, Any] = {"marker": "oDs^v"[number % 5], "color": theme.second, "edgecolor": theme.ground}
+            drawn[f"{name} ≥ {threshold:.3g}"] = ax.scatter([point.recall], [point.precision], s=44, zorder=4, **look)
+    return drawn
 
 
-def _thinned(curve: Curve) -> np.ndarray:
-    """The places of at most a few hundred points, spread evenly over both thresholds and recall."""
-    count = len(curve.thresholds)
+def _as_regions(certified: Certified | None) -> Sequence[CertifiedRegion]:
+    if certified is None:
+        return ()
+    return (certified,) if isinstance(certified, CertifiedRegion) else certified
+
+
+def _draw_floors(ax: Axes, curve: Curve, certified: Sequence[CertifiedRegion]) -> dict[str, Any]:
+    """Legend entry → what was drawn for it; a threshold above every score here is told, but its floor has no width."""
+    from matplotlib.patches import Rectangle
+
+    theme = figures.theme_of(ax)
+    drawn = {}
+    for number, region in enumerate(certified):
+        reached = curve.at(region.threshold).recall
+        width, top = 0.0 if math.isnan(reached) else reached, region.at_least
+        depth = min(_FLOOR, top)
+        look: dict[str, Any] = {"facecolor": "none", "edgecolor": theme.soft, "hatch": _HATCHES[number % 3]}
+        floor = ax.add_patch(Rectangle((0, top - depth), width, depth, linewidth=0, zorder=2.5, **look))
+        ax.plot([0, width, width], [top, top, top - depth], color=theme.ink, linewidth=1.3, zorder=2.6)
+        promised, sure = (f"{100 * share:.6g} %" for share in (region.at_least, region.confidence))
+        drawn[f"from {region.threshold:.6g} up at least {promised},\ncertified at {sure}"] = floor
+    return drawn
+
+
+def _add_legend(ax: Axes, points: Mapping[str, Any], floors: Mapping[str, Any], warning: str) -> None:
+    """The marks, the floors in two lines each, so that they fit a small figure, and over both the warning."""
+    look: dict[str, Any] = {"color": figures.theme_of(ax).soft, "fontsize": figures.SMALL, "style": "italic"}
+    if not (points or floors):
+        if warning:
+            ax.text(0.02, 0.03, warning, transform=ax.transAxes, **look)
+        return
+    place: dict[str, Any] = {"loc": "lower left", "borderaxespad": 0.1, "title": warning or None, "alignment": "left"}
+    place["handletextpad"] = 0.6 if floors else 0.1
+    figures.add_legend(ax, [*points.values(), *floors.values()], [*points, *floors], **place)
+    legend = cast("Legend", ax.get_legend())
+    legend.get_title().set(**look)
+    for text, words in zip(legend.get_texts()[len(points) :], floors, strict=True):
+        text.set_text(words)
+
+
+def _thinned(recall: np.ndarray) -> np.ndarray:
+    """The places of at most a few hundred points, spread evenly over both thresholds and (falling) recall."""
+    count = len(recall)
     if count <= _MOST_POINTS:
         return np.arange(count)
     even = np.linspace(0, count - 1, _MOST_POINTS // 2).round().astype(int)
-    by_recall = count - 1 - np.searchsorted(curve.recall[::-1], np.linspace(0, 1, _MOST_POINTS // 2))
+    by_recall = count - 1 - np.searchsorted(recall[::-1], np.linspace(0, 1, _MOST_POINTS // 2))
     return np.unique(np.concatenate([even, by_recall.clip(0)]))
