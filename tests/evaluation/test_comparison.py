@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
+from statsmodels.stats.contingency_tables import mcnemar
 
 from labelled_runs import make_dataset, make_labelled, make_run
 from workbench.errors import RunError
@@ -59,6 +60,17 @@ def of_changes(n: int, old: int, gained: int, lost: int, margin: float = 0.1) ->
 )
 def test_mcnemar_is_the_published_one(gained: int, lost: int, p_value: str) -> None:
     assert p_value == f"{mcnemar_p_value(gained, lost):.4g}"
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "statistic", "p_value"), [(86, 150, 16.818, "4.115e-05"), (25, 15, 2.025, "0.1547")]
+)
+def test_the_exact_p_value_is_near_the_corrected_approximation(
+    gained: int, lost: int, statistic: float, p_value: str
+) -> None:
+    peer = mcnemar([[0, gained], [lost, 0]], exact=False, correction=True)
+    assert (statistic, p_value) == (round(peer.statistic, 3), f"{peer.pvalue:.4g}")
+    assert peer.pvalue == pytest.approx(mcnemar_p_value(gained, lost), rel=0.15)
 
 
 @pytest.mark.parametrize(("counts", "statistic"), [([[794, 86], [150, 570]], 17.356), ([[520, 86], [150, 1]], 17.356)])
