@@ -48,14 +48,13 @@ class World:
         return self.policy, self.run, self.images
 
 
-@pytest.fixture(scope="module")
-def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("noise")
+def make_world(folder: Path, each: int, goals_text: str = GOALS) -> World:
+    """So many files of each category; three in a hundred are told wrongly."""
     images, rng, shows = folder / "pets", np.random.default_rng(4), {}
     for category in CATEGORIES:
         (images / category).mkdir(parents=True)
-        for number in range(900):
-            content = f"{category} {number}".encode()
+        for number in range(each):
+            content = f"{folder.name} {category} {number}".encode()
             (images / category / f"{number}.png").write_bytes(content)
             shows[content] = category
     dataset = open_dataset(images).dataset
@@ -65,11 +64,16 @@ def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     scores = np.where(told[:, None] == np.array([False, True]), high[:, None], 1 - high[:, None])
     run, goals, draft, policy = (folder / name for name in ("run.parquet", "goals.toml", "draft.json", "policy.json"))
     write_predictions(make_run(dataset, scores), run)
-    goals.write_text(GOALS)
+    goals.write_text(goals_text)
     assert 0 == workbench("tune", run, images, "--goals", goals, "-o", draft).exit_code
     released = workbench("release", draft, run, images, "-o", policy)
     assert 0 == released.exit_code, released.output
     return World(images, run, policy, shows)
+
+
+@pytest.fixture(scope="module")
+def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("noise"), each=900)
 
 
 @dataclass(frozen=True)
@@ -254,3 +258,12 @@ def test_a_run_or_data_set_that_the_policy_is_not_of_is_refused(world: World, tm
     result = workbench("second-labels", world.policy, other, world.images, "-o", tmp_path / "second.csv")
     assert (2, True) == (result.exit_code, "model version is v2, the policy is for v1" in result.stderr)
     assert not (tmp_path / "second-images").exists()
+
+
+def test_a_policy_without_a_precision_promise_has_nothing_to_ask(store: Path, tmp_path: Path) -> None:
+    recall = (
+        GOALS.replace("accept", "review").replace("precision", "recall").replace('below = "review"', 'below = "pass"')
+    )
+    found = make_world(tmp_path, each=150, goals_text=recall)
+    result = workbench("second-labels", *found.three, "-o", tmp_path / "second.csv")
+    assert (2, True) == (result.exit_code, "no precision promise is certified" in result.stderr)

@@ -68,9 +68,6 @@ def write_second_labels(
     if images.exists():
         raise InputError(f"{images}: is there already; take it away or name another file to write")
     draw = _draw(policy, run, dataset, config, each, seed)
-    missing = next((path for path in draw.files.values() if not path.is_file()), None)
-    if missing is not None:
-        raise InputError(f"{missing}: cannot be copied; there is no such file")
     images.mkdir(parents=True)
     rows = []
     for item, path in draw.files.items():
@@ -80,7 +77,8 @@ def write_second_labels(
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     taxonomy = draw.certify.rows.taxonomy
     show(f"{out}: written, {len(rows)} images for {len(draw.questions)} promises")
-    show(f"Labels to write: {', '.join((*taxonomy.categories, taxonomy.unknown))}")
+    several = " (| between several)" if taxonomy.mode == "multi-label" else ""
+    show(f"Labels to write{several}: {', '.join((*taxonomy.categories, taxonomy.unknown))}")
     chosen = "".join([f" --each {each}" if each else "", f" --seed {seed}" if seed else ""])
     show(f"Then: workbench label-noise {policy} {run} {dataset} {out}{chosen}")
 
