@@ -439,6 +439,7 @@ def test_help_lists_every_command() -> None:
         "second-labels",
         "label-noise",
         "decide",
+        "forecast",
         "report",
     ]
     assert [*steps, "schema"] == list(COMMANDS)

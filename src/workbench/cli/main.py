@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli import classify, dataset, decide, demo, evaluate, noise, release, report
+from workbench.cli import classify, dataset, decide, demo, evaluate, forecast, noise, release, report
 from workbench.cli.console import Commands
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ for function, name in (
     (noise.write_second_labels, "second-labels"),
     (noise.judge_label_noise, "label-noise"),
     (decide.apply_policy, "decide"),
+    (forecast.forecast_policy, "forecast"),
     (report.report_runs, "report"),
     (decide.print_schema, "schema"),
 ):
