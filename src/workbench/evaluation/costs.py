@@ -119,12 +119,12 @@ class CostChoice(Result):
         lines: list[Any] = []
         for curve, colour, style in ((self.cost_by_flag, theme.first, "-"), (self.cost_by_act, theme.second, "-.")):
             lines += ax.step(self.thresholds, curve, where="pre", color=colour, linestyle=style, linewidth=1.6)
+        highest = 1.3 * max(self.pass_all, self.review_all, self.expected_cost) or 1.0
+        text: dict[str, Any] = {"textcoords": "offset points", "color": theme.soft, "fontsize": figures.SMALL}
         for name, cost in (("pass all", self.pass_all), ("review all", self.review_all), ("act on all", self.act_all)):
             if cost <= highest:
                 ax.axhline(cost, color=theme.soft, linewidth=0.9, linestyle=(0, (4, 3)))
-                ax.annotate(
-                    name, (0, cost), (2, 2), textcoords="offset points", color=theme.soft, fontsize=figures.SMALL
-                )
+                ax.annotate(name, (0, cost), (2, 2), **text)
         for threshold, marker, colour in ((self.flag, "o", theme.first), (self.act, "s", theme.second)):
             if threshold is not None:
                 ax.scatter([threshold], [self.expected_cost], marker=marker, s=34, color=colour, zorder=3)
