@@ -25,6 +25,14 @@ embedded(sys.argv[1], Path(sys.argv[2]), cache_folder())
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes into the home of who runs it, whether it asks for `store` or not."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WORKBENCH_STORE", str(tmp_path_factory.mktemp("elsewhere")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's folders, here and in every program that is started: no picture is computed twice in one session."""

@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 from programs import WORKBENCH, run_workbench
 from workbench.canonical import digest
 from workbench.cli.main import app
+from workbench.dataset.images import LEDGER_FILE
 from workbench.jsonlines import write_prediction
 from workbench.predictions import SCORE, read_predictions
 
@@ -68,11 +69,14 @@ def answer(*arguments: object) -> Any:
 
 
 def copy_pictures(datasets: Path, folder: Path, counts: Mapping[str, int]) -> Path:
-    """A folder per category with the first pictures of it; bags are of no category."""
+    """A folder per category with the first pictures of it; bags are of no category.
+
+    They are pictures of *tune*: the looks at the certify images of `fashion` are for the tests of that set.
+    """
     images = datasets / "fashion" / "images"
     for name, count in counts.items():
         inside = "bag" if name == "unknown" else name.replace(" ", "-")
-        found = sorted((images / "certify" / inside).glob("*.png"))[:count]
+        found = sorted((images / "tune" / inside).glob("*.png"))[:count]
         assert count == len(found)
         (folder / name).mkdir(parents=True)
         for path in found:
@@ -325,17 +329,21 @@ def test_a_broken_line_goes_to_review_and_the_others_are_untouched(journey: Jour
 # What is refused
 
 
-def test_a_release_that_is_refused_says_why_and_writes_nothing(journey: Journey, tmp_path: Path) -> None:
+def test_a_release_that_is_refused_says_why_and_writes_nothing(
+    journey: Journey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = shutil.copytree(journey.images, tmp_path / "shoes", ignore=shutil.ignore_patterns(LEDGER_FILE))
+    monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store"))  # of someone who never looked at these images
     goals = tmp_path / "goals.toml"
     goals.write_text(
         'confidence = 0.99\nbelow = "pass"\ntiers = [{action = "accept", metric = "precision", at_least = 0.999}]'
     )
     draft, policy = tmp_path / "draft.json", tmp_path / "policy.json"
-    assert 0 == workbench("tune", journey.run, journey.images, "--goals", goals, "-o", draft).exit_code
-    refused = workbench("release", draft, journey.run, journey.images, "-o", policy)
+    assert 0 == workbench("tune", journey.run, images, "--goals", goals, "-o", draft).exit_code
+    refused = workbench("release", draft, journey.run, images, "-o", policy)
     assert 1 == refused.exit_code
     assert "No policy was written:\n  promises: 0 of 3 thresholds certified\n" in refused.stdout
-    listed = workbench("release", draft, journey.run, journey.images, "-o", policy, "--json")
+    listed = workbench("release", draft, journey.run, images, "-o", policy, "--json")
     assert (1, None) == (listed.exit_code, json.loads(listed.stdout)["policy"])
     assert not policy.exists()
 
@@ -436,6 +444,7 @@ def test_help_lists_every_command() -> None:
         "tune",
         "release",
         "verify",
+        "looks",
         "second-labels",
         "label-noise",
         "decide",

@@ -67,6 +67,19 @@ def test_a_project_file_is_read_whole(tmp_path: Path) -> None:
     ]
 
 
+def test_how_and_when_images_were_collected_and_a_model_was_made(tmp_path: Path) -> None:
+    plain = read_project(write(tmp_path, WHOLE))
+    assert ("random", "", {}) == (plain.sampling, plain.collected, plain.made)
+    for day in ('"2026-01-31"', "2026-01-31"):
+        text = WHOLE.replace("sensitive = true", f'sampling = "by score"\ncollected = {day}')
+        text = text.replace(
+            "[approaches.local-cnn.labels]", f"[approaches.local-cnn]\nmade = {day}\n[approaches.local-cnn.labels]"
+        )
+        project = read_project(write(tmp_path, text))
+        assert ("by score", "2026-01-31") == (project.sampling, project.collected)
+        assert {"local-cnn": "2026-01-31"} == project.made
+
+
 def test_actions_have_a_default(tmp_path: Path) -> None:
     project = read_project(write(tmp_path, WHOLE))
     assert project.goals is not None
@@ -94,6 +107,9 @@ FAULTS = {
     "not TOML": ("[dataset", "", "not TOML"),
     "unknown field": ('name = "shoes"', 'nom = "shoes"', "dataset.nom"),
     "wrong type": ("sensitive = true", 'sensitive = "yes"', "dataset.sensitive"),
+    "another sampling": ("sensitive = true", 'sampling = "best"', "dataset.sampling"),
+    "no day": ("sensitive = true", 'collected = "31.1.2026"', "dataset.collected: Value error, a day like 2026-01-31"),
+    "an hour": ("sensitive = true", "collected = 2026-01-31T10:00:00", "dataset.collected"),
     "no categories": ('categories = ["shoe", "boot"]', "categories = []", "taxonomy.categories"),
     "a category twice": ('["shoe", "boot"]', '["shoe", "shoe"]', "'shoe' stands twice"),
     "blanks": ('["shoe", "boot"]', '["shoe", " boot"]', "blanks around"),

@@ -167,6 +167,11 @@ def test_an_image_in_two_splits_is_a_conflict(tmp_path: Path) -> None:
         ("weight", "inf", "weight_not_read"),
         ("weight", "much", "weight_not_read"),
         ("split", "fold1", "split_not_read"),
+        ("inclusion_probability", "0", "inclusion_probability_not_read"),
+        ("inclusion", "1.01", "inclusion_probability_not_read"),
+        ("inclusion", "nan", "inclusion_probability_not_read"),
+        ("inclusion", "1e-320", "inclusion_probability_not_read"),
+        ("inclusion", "often", "inclusion_probability_not_read"),
     ],
 )
 def test_a_field_that_cannot_be_read_refuses_its_row(tmp_path: Path, column: str, value: str, code: str) -> None:
@@ -175,6 +180,26 @@ def test_a_field_that_cannot_be_read_refuses_its_row(tmp_path: Path, column: str
 
     assert [("m.csv:22", code)] == refused(dataset.problems)
     assert repr(value) in dataset.problems["message"].iloc[0]
+
+
+def test_a_weight_is_one_over_the_inclusion_probability(tmp_path: Path) -> None:
+    rows = {
+        "a.jpg": ",0.25",
+        "b.jpg": "4,0.25",
+        "c.jpg": "3.33, 0.3 ",
+        "d.jpg": "2.5,",
+        "e.jpg": ",",
+        "f.jpg": "2,0.25",
+    }
+    text = "".join(f"{name},cat,{given}\n" for name, given in rows.items())
+    text = with_good(text, "image,label,weight,Inclusion Probability", ",cat,,1")
+    dataset = load_dataset(lay_out(tmp_path, {**dict.fromkeys([*GOOD, *rows], b""), "m.csv": text}) / "m.csv")
+
+    weights = dict(zip(dataset.frame["image_id"], dataset.frame["weight"], strict=True))
+    assert list(COLUMNS) == list(dataset.frame)
+    assert [4.0, 4.0, 1 / 0.3, 2.5, 1.0, 1.0] == [weights[name] for name in [*rows][:5] + GOOD[:1]]
+    assert [("m.csv:27", "weight_contradicted")] == refused(dataset.problems)
+    assert "weight '2' is not 1 / inclusion_probability '0.25'" in dataset.problems["message"].iloc[0]
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from laid_out import lay_out
-from workbench.dataset.rows import Rows
+from workbench.dataset.rows import FIXED, Rows
 from workbench.dataset.tables import find_column, read_json_records, read_table, read_text, records_table, table_rows
 from workbench.errors import DatasetError
 
@@ -101,7 +101,9 @@ def test_columns_are_found_by_their_usual_names(role: str, headers: list[str], f
 def test_other_columns_are_kept_and_give_way_to_the_workbench(tmp_path: Path) -> None:
     rows = read(tmp_path, "m.csv", ",image,label,image_id,workbench_error,colour\n0,a.jpg,cat,17,old,red\n")
 
-    assert {"column 1": "0", "image_id (column)": "17", "colour": "red"} == rows.frame.iloc[0, 7:].to_dict()
+    assert {"column 1": "0", "image_id (column)": "17", "colour": "red"} == rows.frame.drop(columns=list(FIXED)).iloc[
+        0
+    ].to_dict()
     assert [("m.csv:1", "column_renamed", None)] == told(rows)
 
 

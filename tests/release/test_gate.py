@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,80 +13,17 @@ import pytest
 
 from recomputed import check_evidence
 from workbench.config.goals import DEFAULT_ACTIONS, ActionGoal, Goals, Limit, RejectionGoal, TierGoal
-from workbench.dataset.images import PROBLEM_COLUMNS, Dataset
+from workbench.dataset.images import Dataset
 from workbench.documents import to_document
 from workbench.errors import DocumentError
-from workbench.evaluation.labelled import join
 from workbench.evaluation.simulate import gate_scores, simulate
-from workbench.evaluation.thresholds import draft_thresholds
 from workbench.policy import parse_policy, policy_document, read_policy, write_policy
-from workbench.predictions import SCORE, PredictionTable, RunInfo
-from workbench.records import Draft, DraftTier, Evidence, Origin, Policy, Promise, Taxonomy
+from workbench.predictions import SCORE, PredictionTable
+from workbench.records import DraftTier, Evidence, Policy, Promise, Taxonomy
 from workbench.release.gate import Release, release_draft
+from workbench.release.ledger import Ledger
 from workbench.release.verification import verify_counts, verify_evidence, verify_vectors
-
-CATEGORIES = ("shoe", "boot", "bag")
-ACCEPT = TierGoal(action="accept", metric="precision", at_least=0.9)
-FLAG = TierGoal(action="review", metric="recall", at_least=0.9)
-GOALS = Goals(
-    below="pass",
-    tiers=(ACCEPT,),
-    category={"shoe": (ACCEPT, FLAG)},
-    rejection=RejectionGoal(signal="top", unknown_accepted=Limit(at_most=0.5), known_rejected=Limit(at_most=0.2)),
-)
-
-
-def make_world(
-    folder: Path, n: int = 2400, seed: int = 1, skill: float = 3.0, groups: Sequence[str] | None = None
-) -> tuple[Dataset, PredictionTable]:
-    """A data set of n files (their bytes stand for pictures) and a run whose scores know the truth to some degree."""
-    rng = np.random.default_rng(seed)
-    taxonomy = Taxonomy(CATEGORIES, outside="unknown")
-    truth = rng.integers(0, 4, n)
-    names = [f"{row}.png" for row in range(n)]
-    for row, name in enumerate(names):
-        (folder / name).write_bytes(f"{seed} {row}".encode())
-    frame = pd.DataFrame(
-        {
-            "image_id": names,
-            "path": names,
-            "labels": [(CATEGORIES[place],) if place < 3 else () for place in truth],
-            "split": rng.choice(["tune", "certify"], n, p=[0.35, 0.65]),
-            "group": list(groups or names),
-            "weight": 1.0,
-            "source": np.where(truth == 3, np.where(rng.random(n) < 0.6, "hats", "gloves"), ""),
-        }
-    )
-    dataset = Dataset("world", folder, taxonomy, frame, pd.DataFrame(columns=list(PROBLEM_COLUMNS)))
-    logits = rng.normal(size=(n, 3))
-    logits[np.flatnonzero(truth < 3), truth[truth < 3]] += skill
-    scores = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-    return dataset, make_run(dataset, scores)
-
-
-def make_run(dataset: Dataset, scores: np.ndarray, **changes: object) -> PredictionTable:
-    origin = Origin("test-approach", "v1", "f" * 64, "pixels", dataset.taxonomy.digest)
-    fixed = {"image_id": dataset.frame["image_id"], "outcome": "ok", "detail": ""}
-    frame = pd.DataFrame({**fixed, "latency_ms": 1.0, "cost_usd": 0.0, "cached": False})
-    for column, name in enumerate(dataset.taxonomy.categories):
-        frame[SCORE + name] = scores[:, column].astype(np.float32)
-    info = RunInfo(
-        schema_version="1.0",
-        origin=origin,
-        taxonomy=dataset.taxonomy,
-        complete=True,
-        scores_unknown=False,
-        floors={},
-        dataset=dataset.digest,
-        dataset_name="world",
-        created="2026-01-01T00:00:00Z",
-    )
-    return PredictionTable(frame, replace(info, **changes))  # type: ignore[arg-type]
-
-
-def run_gate(dataset: Dataset, table: PredictionTable, goals: Goals = GOALS) -> tuple[Draft, Release]:
-    draft = draft_thresholds(join(table, dataset), goals, int((dataset.frame["split"] == "certify").sum()))
-    return draft, release_draft(draft, table, dataset)
+from worlds import ACCEPT, CATEGORIES, FLAG, make_run, make_world, run_gate
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +121,8 @@ def test_a_refused_recall_blocks_the_policy_unless_it_is_waived(world: tuple[Dat
     assert release.policy is None
     assert any("recall of shoe" in refusal for refusal in release.refusals)
     waived = replace(draft, tiers=tuple(replace(tier, waived=True) for tier in draft.tiers))
-    assert release_draft(waived, replace(table, frame=frame), dataset).policy is not None
+    again = release_draft(waived, replace(table, frame=frame), dataset, ledger=Ledger.in_memory())
+    assert again.policy is not None
 
 
 def test_images_without_an_answer_count_as_misses_of_recall(world: tuple[Dataset, PredictionTable]) -> None:
@@ -205,7 +143,7 @@ def test_a_draft_of_which_nothing_certifies_is_refused(tmp_path: Path) -> None:
     draft, _ = run_gate(dataset, table)
     scores = np.random.default_rng(4).dirichlet([1, 1, 1], len(dataset))
     noise = make_run(dataset, scores)
-    release = release_draft(draft, noise, dataset)
+    release = release_draft(draft, noise, dataset, ledger=Ledger.in_memory())
     assert release.policy is None
     assert release.evidence is not None
     assert any("0 of 4 thresholds certified" in refusal for refusal in release.refusals)
@@ -216,7 +154,7 @@ def test_a_run_or_data_set_that_the_draft_does_not_know_is_refused(world: tuple[
     dataset, table = world
     draft, _ = run_gate(dataset, table)
     other = replace(table, info=replace(table.info, origin=replace(table.info.origin, model_version="v2")))
-    release = release_draft(draft, other, dataset)
+    release = release_draft(draft, other, dataset, ledger=Ledger.in_memory())
     assert release.policy is None
     assert release.evidence is None
     assert "approach" in release.refusals[0]
@@ -237,14 +175,14 @@ def test_a_draft_that_was_bent_by_hand_is_refused(
 ) -> None:
     draft, _ = run_gate(*world)
     bent = replace(draft, tiers=(*draft.tiers[:-1], change(draft.tiers[-1])))
-    release = release_draft(bent, world[1], world[0])
+    release = release_draft(bent, world[1], world[0], ledger=Ledger.in_memory())
     assert release.policy is None
     assert any(fault in refusal for refusal in release.refusals), release.refusals
 
 
 def test_another_draw_within_groups_is_another_look(world: tuple[Dataset, PredictionTable]) -> None:
     draft, release = run_gate(*world)
-    other = release_draft(draft, world[1], world[0], seed=1)
+    other = release_draft(draft, world[1], world[0], seed=1, ledger=Ledger.in_memory())
     assert release.evidence is not None
     assert other.evidence is not None
     assert release.evidence.look != other.evidence.look
@@ -258,6 +196,81 @@ def test_uneven_weights_are_refused(tmp_path: Path) -> None:
     _, release = run_gate(uneven, table)
     assert release.policy is None
     assert any(refusal.startswith("weights") for refusal in release.refusals)
+
+
+def labelled_by(world: tuple[Dataset, PredictionTable], share: np.ndarray) -> tuple[Dataset, PredictionTable]:
+    """Certify images keep their label with these (n,) probabilities, all others always."""
+    dataset, table = world
+    lost = (np.random.default_rng(7).random(len(dataset)) > share) & (dataset.frame["split"] == "certify").to_numpy()
+    labels = [None if gone else shown for gone, shown in zip(lost, dataset.frame["labels"], strict=True)]
+    part = replace(dataset, frame=dataset.frame.assign(labels=pd.Series(labels, dtype=object)))
+    return part, make_run(part, table.scores)
+
+
+def check_of(release: Release, name: str) -> list[tuple[bool | None, str]]:
+    return [(check.passed, check.text) for check in release.checks if check.name == name]
+
+
+def test_labels_that_were_chosen_by_score_are_found_out(world: tuple[Dataset, PredictionTable]) -> None:
+    dataset, table = labelled_by(world, world[1].scores.max(axis=1) ** 2)
+    _, release = run_gate(dataset, table)
+    assert (None, None) == (release.policy, release.look)
+    ((passed, told),) = check_of(release, "sampling")
+    assert passed is False
+    assert "they were not labelled at random" in told
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_that_were_chosen_at_random_are_believed(tmp_path: Path, seed: int) -> None:
+    _, release = run_gate(*labelled_by(make_world(tmp_path, seed=seed), np.full(2400, 0.7)))
+    ((passed, told),) = check_of(release, "sampling")
+    assert passed is None
+    assert told.startswith("top scores of ")
+    assert release.look is not None
+
+
+def test_few_images_without_a_label_are_not_compared(world: tuple[Dataset, PredictionTable]) -> None:
+    _, release = run_gate(*labelled_by(world, np.where(world[1].scores.max(axis=1) < 0.42, 0.0, 1.0)))
+    assert 0 < sum("have no label" in told for _, told in check_of(release, "labels"))
+    assert [] == check_of(release, "sampling")
+
+
+def test_a_set_sampled_by_score_needs_weights(world: tuple[Dataset, PredictionTable]) -> None:
+    dataset = replace(world[0], sampling="by score")
+    assert world[0].digest != dataset.digest
+    table = make_run(dataset, world[1].scores)
+    draft, release = run_gate(dataset, table)
+    assert [False] == [passed for passed, _ in check_of(release, "sampling")]
+    assert any("sampled by score and carries no weights: " in refusal for refusal in release.refusals)
+    weights = np.where(table.scores.max(axis=1) < 0.5, 4.0, 1.0)
+    weighted = replace(dataset, frame=dataset.frame.assign(weight=weights))
+    given = release_draft(draft, make_run(weighted, table.scores), weighted, ledger=Ledger.in_memory())
+    assert [None] == [passed for passed, _ in check_of(given, "sampling")]
+
+
+@pytest.mark.parametrize(
+    ("collected", "dates", "made", "told"),
+    [
+        ("2026-01-31", None, "2026-03-01", "end on 2026-01-31, the model was made on 2026-03-01"),
+        ("2026-03-01", None, "2026-03-01", None),
+        ("", None, "2026-03-01", None),
+        ("2026-01-31", None, "", None),
+        ("2026-05-01", ["2025-12-01", "2026-02-27T10:00:00", "in summer"], "2026-03-01", "end on 2026-02-27"),
+        ("2026-01-31", ["2026-03-02", "", ""], "2026-03-01", None),
+        ("2026-01-31", ["", "in summer", ""], "2026-03-01", "end on 2026-01-31"),
+    ],
+)
+def test_a_set_that_is_older_than_the_model_is_noted(
+    world: tuple[Dataset, PredictionTable], collected: str, dates: list[str] | None, made: str, told: str | None
+) -> None:
+    dataset, table = world
+    columns = {} if dates is None else {"Date": (dates * len(dataset))[: len(dataset)]}
+    dated = replace(dataset, collected=collected, frame=dataset.frame.assign(**columns))
+    assert dataset.digest == dated.digest
+    draft, _ = run_gate(dataset, table)
+    found = check_of(release_draft(draft, table, dated, ledger=Ledger.in_memory(), made=made), "age")
+    assert (told is not None) == bool(found)
+    assert all(passed is None and str(told) in words for passed, words in found)
 
 
 def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:

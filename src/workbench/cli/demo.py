@@ -118,7 +118,7 @@ def _release(opened: Opened, table: PredictionTable, labelled: Labelled, folder:
 
     draft = draft_thresholds(labelled, opened.goals, len(labelled.on("certify")))
     write_draft(draft, folder / "draft.json")
-    release = release_draft(draft, table, opened.dataset)
+    release = release_draft(draft, table, opened.dataset, made=opened.made(CHOSEN))
     if release.policy is not None:
         write_policy(release.policy, folder / "policy.json")
         differences = [*verify_vectors(release.policy), *verify_evidence(release.policy, table, opened.dataset)]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli import classify, dataset, decide, demo, evaluate, forecast, noise, release, report
+from workbench.cli import classify, dataset, decide, demo, evaluate, forecast, looks, noise, release, report
 from workbench.cli.console import Commands
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ for function, name in (
     (release.tune_thresholds, "tune"),
     (release.release_policy, "release"),
     (release.verify_policy, "verify"),
+    (looks.list_looks, "looks"),
     (noise.write_second_labels, "second-labels"),
     (noise.judge_label_noise, "label-noise"),
     (decide.apply_policy, "decide"),

@@ -82,7 +82,8 @@ def release_policy(
 
     check_target(out, draft, run)
     opened = open_dataset(dataset, config)
-    release = release_draft(read_draft(draft), read_predictions(run), opened.dataset)
+    table = read_predictions(run)
+    release = release_draft(read_draft(draft), table, opened.dataset, made=opened.made(table.info.origin.approach))
     if release.policy is not None:
         write_policy(release.policy, out)
     if as_json:
@@ -139,8 +140,10 @@ def verify_policy(
 
 
 def show_release(release: Release) -> None:
-    """The promises of a release, and what the gate noted."""
+    """The promises of a release, which look it was, and what the gate noted."""
     show_table([{str(key): value for key, value in row.items()} for row in release.frame().to_dict("records")])
+    if release.look is not None and release.look.number:
+        show(f"{release.look.place} at these certify images{' (replayed: free)' if release.replayed else ''}")
     for check in release.checks:
         if check.passed is None:
             show(f"note: {check.name}: {check.text}")
@@ -152,7 +155,14 @@ def _release_document(release: Release, out: Path) -> dict[str, object]:
     checks = [{"name": check.name, "passed": check.passed, "text": check.text} for check in release.checks]
     promises = json.loads(promise_frame(release.evidence).to_json(orient="records"))
     released = None if release.policy is None else {"file": str(out), "digest": release.policy.digest}
-    return {"policy": released, "checks": checks, "promises": promises}
+    return {"policy": released, "look": _look_document(release), "checks": checks, "promises": promises}
+
+
+def _look_document(release: Release) -> dict[str, object] | None:
+    look = release.look
+    if look is None:
+        return None
+    return {"digest": look.digest, "number": look.number, "planned": look.planned, "replayed": release.replayed}
 
 
 def _show_draft(draft: Draft) -> None:

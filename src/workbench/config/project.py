@@ -5,10 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from workbench.config.goals import Goals, check_goals
 from workbench.errors import ConfigError
@@ -35,9 +36,15 @@ class Project:
     name: str
     sensitive: bool
     """Pictures are blurred or left out where they would be shown."""
+    sampling: str
+    """How the images to label were chosen: `random` or `by score`."""
+    collected: str
+    """The day (ISO 8601) up to which the images were collected; "" if it is not said."""
     taxonomy: Taxonomy | None
     label_maps: Mapping[str, LabelMap]
     """By approach."""
+    made: Mapping[str, str]
+    """By approach: the day (ISO 8601) on which its model was made."""
     goals: Goals | None
 
 
@@ -45,11 +52,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+def _day(value: Any) -> Any:
+    """TOML has days of its own; a text has to be one."""
+    if not isinstance(value, str):
+        return value.isoformat() if type(value) is date else value
+    try:
+        return date.fromisoformat(value).isoformat()
+    except ValueError:
+        raise ValueError("a day like 2026-01-31 is wanted") from None
+
+
+_Day = Annotated[str, BeforeValidator(_day)]
+
+
 class _Dataset(_Strict):
     path: str = "."
     root: str | None = None
     name: str | None = None
     sensitive: bool = False
+    sampling: Literal["random", "by score"] = "random"
+    collected: _Day | None = None
 
 
 class _Taxonomy(_Strict):
@@ -61,6 +83,7 @@ class _Taxonomy(_Strict):
 
 class _Approach(_Strict):
     labels: dict[str, list[str]] = Field(default_factory=dict)
+    made: _Day | None = None
 
 
 class _File(_Strict):
@@ -83,11 +106,14 @@ def read_project(path: Path) -> Project:
         root=None if content.dataset.root is None else folder / content.dataset.root,
         name=content.dataset.name or folder.resolve().name,
         sensitive=content.dataset.sensitive,
+        sampling=content.dataset.sampling,
+        collected=content.dataset.collected or "",
         taxonomy=taxonomy,
         label_maps={
             name: {category: tuple(labels) for category, labels in item.labels.items()}
             for name, item in content.approaches.items()
         },
+        made={name: item.made for name, item in content.approaches.items() if item.made},
         goals=content.goals,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench.dataset.images import LEDGER_FILE
 from workbench.dataset.manifests import read_manifest
 from workbench.dataset.paths import Tree, looks_like_image, relative_path
 from workbench.dataset.problems import Problem
@@ -17,7 +18,7 @@ from workbench.dataset.rows import Rows, join_rows, rows_frame
 from workbench.dataset.splits import SPLIT_NAMES
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_OWN_FILES = ("workbench.toml",)
+_OWN_FILES = ("workbench.toml", LEDGER_FILE, f"{LEDGER_FILE}-journal")
 
 
 @dataclass(frozen=True)

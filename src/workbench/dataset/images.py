@@ -28,6 +28,9 @@ weight    float64 > 0: how many images of production this one stands for; 1.0 wh
 source    text: where the image comes from; "" where the data does not say
 """
 
+LEDGER_FILE = "workbench-ledger.sqlite"
+"""The file beside the images that remembers who looked at their certify labels; see `release.ledger`."""
+
 PROBLEM_COLUMNS = ("place", "code", "message", "refused")
 """place: `file:line` or a path; refused: True if there is no row for it, False if the row is kept as it is."""
 
@@ -41,6 +44,10 @@ class Dataset:
     taxonomy: Taxonomy
     frame: pd.DataFrame
     problems: pd.DataFrame
+    sampling: str = "random"
+    """How the images to label were chosen: `random`, or `by score`, which needs weights."""
+    collected: str = ""
+    """The day (ISO 8601) up to which the images were collected; "" where the data does not say."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -85,7 +92,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """Names images (by content, not by path), labels, splits, groups, weights, sources and taxonomy."""
+        """Names images (by content, not by path), labels, splits, groups, weights, sources, taxonomy and sampling."""
         groups = self.frame["group"].where(self.frame["group"] != self.frame["image_id"], "")
         columns = (
             self.contents,
@@ -96,7 +103,8 @@ class Dataset:
             self.frame["source"],
         )
         lines = sorted(digest(list(row)) for row in zip(*columns, strict=True))
-        return digest({"taxonomy": self.taxonomy.digest, "images": lines})
+        sampling = {} if self.sampling == "random" else {"sampling": self.sampling}
+        return digest({"taxonomy": self.taxonomy.digest, "images": lines, **sampling})
 
 
 def truth_matrix(labels: Sequence[tuple[str, ...] | None] | pd.Series, categories: Sequence[str]) -> np.ndarray:

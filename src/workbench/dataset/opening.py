@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.config.goals import Goals
@@ -36,6 +36,10 @@ class Opened:
         """The project's label map for an approach; empty if it has none."""
         return {} if self.project is None else self.project.label_maps.get(approach, {})
 
+    def made(self, approach: str) -> str:
+        """The day (ISO 8601) on which the project says that an approach's model was made; "" if it does not."""
+        return "" if self.project is None else self.project.made.get(approach, "")
+
 
 def open_dataset(
     where: str | Path, config: Path | None = None, datasets: Path = Path("datasets"), progress: bool = False
@@ -54,4 +58,5 @@ def open_dataset(
         return Opened(load_dataset(path), None)
     project = read_project(file)
     source = project.dataset if path in (file, file.parent) else path
-    return Opened(load_dataset(source, project.taxonomy, project.root, project.name), project)
+    dataset = load_dataset(source, project.taxonomy, project.root, project.name)
+    return Opened(replace(dataset, sampling=project.sampling, collected=project.collected), project)

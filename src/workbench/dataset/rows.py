@@ -14,7 +14,7 @@ from workbench.dataset.problems import Problem
 RawLabels = tuple[str, ...] | None
 """Labels as written; () is "none of the categories", None is "not labelled"."""
 
-FIXED = ("place", "path", "labels", "split", "group", "weight", "source")
+FIXED = ("place", "path", "labels", "split", "group", "weight", "inclusion_probability", "source")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ from workbench.records import Taxonomy
 MANIFESTS = (*(f"manifest{suffix}" for suffix in SUFFIXES), "output.manifest")
 """Files that, in a folder, say what the data set is."""
 
+_WEIGHT_TOLERANCE = 0.01
+"""Both may have been rounded when they were written."""
+
 MOST_BAD = 0.20
 """The share of bad rows above which a data set is not loaded."""
 
@@ -61,7 +64,7 @@ def load_dataset(
     merged, repeat_problems = _merge_repeated(frame.drop(index=_refused(problems)), reading.taxonomy)
     problems += repeat_problems
     _stop_if_spoilt(path, rows, problems, annotated)
-    ready = merged.drop(columns="place").reset_index(drop=True)
+    ready = merged.drop(columns=["place", "inclusion_probability"]).reset_index(drop=True)
     problems += split_problems(ready, _name(path))
     ready["split"] = assign_splits(ready, seed)
     problems += _gaps(ready, reading.taxonomy, _name(path))
@@ -127,23 +130,32 @@ def _hint(path: str) -> str:
 
 
 def _read_fields(frame: pd.DataFrame) -> tuple[dict[str, Sequence[str] | pd.Series], list[Problem]]:
-    """`split` ("" where the row has none), `weight` and `source`."""
+    """`split` ("" where the row has none), `weight` (1 / inclusion_probability where that is given) and `source`."""
     splits = {
         text: SPLIT_NAMES.get(text.strip().lower(), "" if not text.strip() else None)
         for text in frame["split"].unique()
     }
     weights = {text: _weight(text) for text in frame["weight"].unique()}
+    inclusions = {text: _inclusion(text) for text in frame["inclusion_probability"].unique()}
     problems = []
     for column, read, told in (
         ("split", splits, f"is none of {', '.join(SPLIT_NAMES)}"),
         ("weight", weights, "is not a number above 0"),
+        ("inclusion_probability", inclusions, "is not a number above 0 and up to 1"),
     ):
         wrong = frame[column].isin([text for text, value in read.items() if value is None])
         for row, place, text in frame.loc[wrong, ["place", column]].itertuples():
             problems.append(Problem(place, f"{column}_not_read", f"{column} {text!r} {told}", row=row))
+    weight = frame["weight"].map(weights).fillna(1.0).astype(np.float64)
+    inverse = 1 / frame["inclusion_probability"].map(inclusions).fillna(1.0).astype(np.float64)
+    says, also = (frame[name].str.strip() != "" for name in ("inclusion_probability", "weight"))
+    wrong = says & also & ((weight - inverse).abs() > _WEIGHT_TOLERANCE * inverse)
+    for row, place, own, text in frame.loc[wrong, ["place", "weight", "inclusion_probability"]].itertuples():
+        told = f"weight {own!r} is not 1 / inclusion_probability {text!r}; give one of them"
+        problems.append(Problem(place, "weight_contradicted", told, row=row))
     return {
         "split": [splits[text] or "" for text in frame["split"].tolist()],
-        "weight": pd.Series([weights[text] or 1.0 for text in frame["weight"].tolist()], dtype=np.float64),
+        "weight": inverse.where(says, weight),
         "source": frame["source"].str.strip(),
         "group": frame["group"].str.strip(),
     }, problems
@@ -157,6 +169,11 @@ def _weight(text: str) -> float | None:
     except ValueError:
         return None
     return weight if math.isfinite(weight) and weight > 0 else None
+
+
+def _inclusion(text: str) -> float | None:
+    share = _weight(text)
+    return share if share is not None and share <= 1 and math.isfinite(1 / share) else None
 
 
 def _merge_repeated(frame: pd.DataFrame, taxonomy: Taxonomy) -> tuple[pd.DataFrame, list[Problem]]:

@@ -23,6 +23,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "split": ("split",),
     "group": ("group",),
     "weight": ("weight",),
+    "inclusion_probability": ("inclusion_probability", "inclusion"),
     "source": ("source",),
 }
 """What a column may be called, first match wins; case, blanks around it, `-` and blanks for `_` do not matter."""

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
+import numpy as np
 import pandas as pd
 
 from workbench.dataset.images import Dataset
 from workbench.decision import origin_difference
 from workbench.policy import SCHEMA_VERSION, draft_faults
 from workbench.predictions import PredictionTable
-from workbench.records import CategoryRule, Draft, Evidence, Policy, Promise, RejectionPromise, Tier
+from workbench.records import OK, CategoryRule, Draft, Evidence, Policy, Promise, RejectionPromise, Tier
 from workbench.release.examination import Certify, certify_rows, examine
+from workbench.release.ledger import REFUSED, Claim, Ledger, Look, claim_look
 from workbench.release.vectors import conformance_vectors
+
+_LEAST_COMPARED = 50
+"""Labelled, and unlabelled, images below which their scores are not compared."""
+
+_SCORE_SAMPLED = 1e-3
+"""The p-value below which the labelled images were not chosen at random."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,10 @@ class Release:
     evidence: Evidence | None
     """What the test showed; None if it could not be made."""
     checks: tuple[Check, ...]
+    look: Look | None = None
+    """As the ledger has it; None if the draft never came to be tested."""
+    replayed: bool = False
+    """The same look was recorded before, so this one was free."""
 
     @property
     def refusals(self) -> tuple[str, ...]:
@@ -51,22 +63,38 @@ class Release:
 
 
 def release_draft(
-    draft: Draft, table: PredictionTable, dataset: Dataset, *, seed: int = 0, created: datetime | None = None
+    draft: Draft,
+    table: PredictionTable,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    created: datetime | None = None,
+    ledger: Ledger | None = None,
+    made: str = "",
 ) -> Release:
     """Test the draft on the certify split of `dataset`, as classified in `table`.
 
-    Raises RunError if the run does not belong to the data set. A recall promise that is refused blocks the policy
-    unless the goals waived it; so does a draft of which nothing could be certified.
+    The look is recorded in `ledger`, by default the one of the data set, before any label is judged. `made` is the day
+    (ISO 8601) on which the model was made, where that is known.
+
+    Raises RunError if the run does not belong to the data set, InputError if the ledger cannot be used. A recall
+    promise that is refused blocks the policy unless the goals waived it; so does a draft of which nothing could be
+    certified.
     """
-    checks = list(_entry_checks(draft, table, dataset))
+    checks = [*_entry_checks(draft, table, dataset), *_set_checks(table, dataset.on("certify"), made)]
     if any(check.passed is False for check in checks):
         return Release(None, None, tuple(checks))
-    certify = certify_rows(draft, table, dataset, seed)
-    evidence = examine(draft, certify, seed)
-    checks += [*_row_checks(draft, certify), *_promise_checks(evidence)]
-    if any(check.passed is False for check in checks):
-        return Release(None, evidence, tuple(checks))
-    return Release(_policy(draft, evidence, created or datetime.now(UTC)), evidence, tuple(checks))
+    book = ledger or Ledger.of(dataset)
+    claim = claim_look(book, draft, certify_rows(draft, table, dataset, seed), dataset, seed)
+    checks += _look_checks(claim)
+    if claim.refusal:
+        return Release(None, None, tuple(checks), claim.look)
+    evidence = examine(draft, claim.certify, seed, claim.look.number)
+    checks += [*_row_checks(draft, claim.certify), *_promise_checks(evidence)]
+    passed = all(check.passed is not False for check in checks)
+    policy = _policy(draft, evidence, created or datetime.now(UTC)) if passed else None
+    book.conclude(claim.look.digest, policy.digest if policy else REFUSED)
+    return Release(policy, evidence, tuple(checks), claim.look, claim.replayed)
 
 
 def promise_frame(evidence: Evidence | None) -> pd.DataFrame:
@@ -153,6 +181,81 @@ def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Ite
         "none" if not conflicts else f"{len(conflicts)} pictures carry two different labels: {', '.join(conflicts[:3])}"
     )
     yield Check("label conflicts", not conflicts, shown)
+
+
+def _set_checks(table: PredictionTable, certify: Dataset, made: str) -> Iterator[Check]:
+    """How the certify images came to be labelled, and when."""
+    labelled = certify.frame["labels"].notna()
+    even = certify.frame["weight"][labelled].nunique() <= 1
+    if certify.sampling != "random":
+        lacking = (
+            "sampled by score and carries no weights: give `inclusion_probability` (or `weight`) of every image in the "
+            "manifest, or label a random sample"
+        )
+        yield Check("sampling", False if even else None, lacking if even else "by score; each image has its weight")
+    else:
+        yield from _score_checks(table, certify, labelled.to_numpy(dtype=bool), even=even)
+    collected = _newest(certify) or certify.collected
+    if collected and made and date.fromisoformat(collected) < date.fromisoformat(made):
+        words = (
+            f"the certify images end on {collected}, the model was made on {made}: it may have learnt from them, and "
+            "production may have moved on since; label images that are newer than the model"
+        )
+        yield Check("age", None, words)
+
+
+def _score_checks(table: PredictionTable, certify: Dataset, labelled: np.ndarray, *, even: bool) -> Iterator[Check]:
+    """Whether the images that were labelled score like those that were not (two-sample Kolmogorov-Smirnov test)."""
+    from scipy.stats import ks_2samp
+
+    place = pd.Index(table.frame["image_id"]).get_indexer(certify.frame["image_id"])
+    answered = (place >= 0) & (table.frame["outcome"].to_numpy(dtype=object)[place] == OK)
+    tops = table.scores[place].max(axis=1, initial=-np.inf)
+    usable = answered & ~np.isnan(tops)
+    one, other = tops[usable & labelled], tops[usable & ~labelled]
+    if min(len(one), len(other)) < _LEAST_COMPARED:
+        return
+    found = ks_2samp(one, other, method="asymp")
+    figures = (
+        f"top scores of {len(one)} labelled and {len(other)} unlabelled certify images: Kolmogorov-Smirnov distance "
+        f"{found.statistic:.3f}, p = {found.pvalue:.2g}"
+    )
+    differ = found.pvalue < _SCORE_SAMPLED
+    if differ and even:
+        figures += (
+            "; they were not labelled at random, and every count would be off: give `inclusion_probability` of every "
+            'image and say sampling = "by score", or label a random sample of the rest'
+        )
+    yield Check("sampling", False if differ and even else None, figures)
+
+
+def _newest(certify: Dataset) -> str:
+    """The newest day in the column `date`; "" where there is none that can be read."""
+    column = next((name for name in certify.frame if str(name).strip().lower() == "date"), None)
+    days = [] if column is None else [_day(text) for text in certify.frame[column].unique()]
+    return max(days, default="")
+
+
+def _day(text: str) -> str:
+    try:
+        return datetime.fromisoformat(str(text).strip()).date().isoformat()
+    except ValueError:
+        return ""
+
+
+def _look_checks(claim: Claim) -> Iterator[Check]:
+    if claim.refusal:
+        yield Check("ledger", False, claim.refusal)
+    else:
+        yield Check("ledger", True, claim.look.place + (", replayed: free" if claim.replayed else ""))
+        if claim.left_out:
+            words = (
+                f"{claim.left_out} images are set aside because earlier looks counted them; the test counts the "
+                f"{len(claim.certify.rows)} others alone, and `workbench verify` needs the ledger to repeat it"
+            )
+            yield Check("fresh images", None, words)
+    for remark in claim.remarks:
+        yield Check("ledger", None, remark)
 
 
 def _conflicts(certify: Dataset) -> list[str]:

@@ -12,7 +12,8 @@ from workbench.documents import escape_pointer, to_document
 from workbench.evaluation.intervals import lower_bound, upper_bound, upper_tail
 from workbench.predictions import PredictionTable
 from workbench.records import Policy, Promise
-from workbench.release.examination import certify_rows, examine
+from workbench.release.examination import Certify, certify_rows, examine, look_digest
+from workbench.release.ledger import Ledger, Look, counted_rows
 from workbench.release.vectors import conformance_vectors
 
 
@@ -57,10 +58,13 @@ def _inherits(promise: Promise) -> bool:
     return promise.metric == "precision" and promise.certified not in passed
 
 
-def verify_evidence(policy: Policy, table: PredictionTable, dataset: Dataset) -> list[Difference]:
+def verify_evidence(
+    policy: Policy, table: PredictionTable, dataset: Dataset, ledger: Ledger | None = None
+) -> list[Difference]:
     """Every figure of the evidence that the run and the data set do not give again.
 
-    Raises RunError if the run is not of this data set.
+    A look that left out what earlier looks had counted is repeated with what `ledger`, by default that of the data set,
+    remembers of it. Raises RunError if the run is not of this data set, InputError if that ledger is damaged.
     """
     identity = [
         *_differences(to_document(policy.origin), to_document(table.info.origin), "/origin"),
@@ -69,8 +73,25 @@ def verify_evidence(policy: Policy, table: PredictionTable, dataset: Dataset) ->
     if identity:
         return identity
     draft, seed = policy.evidence.draft, policy.evidence.seed
-    evidence = examine(draft, certify_rows(draft, table, dataset, seed), seed, policy.evidence.look_number)
+    look = (ledger or Ledger.of(dataset)).find(policy.evidence.look)
+    certify = _counted(policy, certify_rows(draft, table, dataset, seed), look)
+    stated = policy.evidence.summary
+    if len(certify.rows) != stated.images and len(certify.rows) + certify.set_aside == stated.images + stated.set_aside:
+        told = (
+            f"{len(certify.rows)} images count here, {stated.images} did then: earlier looks had counted the others. "
+            "Which those are stands in the ledger of the place of the release; it is not here"
+        )
+        return [Difference("/evidence/look", policy.evidence.look, told)]
+    evidence = examine(draft, certify, seed, policy.evidence.look_number if look is None else look.number)
     return list(_differences(to_document(policy.evidence), to_document(evidence), "/evidence"))
+
+
+def _counted(policy: Policy, certify: Certify, look: Look | None) -> Certify:
+    """The rows that the look counted: all of them, or those that its record in the ledger names."""
+    draft, seed = policy.evidence.draft, policy.evidence.seed
+    if look is None or look_digest(draft, certify, seed) == look.digest:
+        return certify
+    return counted_rows(look, certify, draft)
 
 
 def _differences(stated: Any, found: Any, pointer: str) -> Iterator[Difference]:
