@@ -202,10 +202,13 @@ def _count(keys: np.ndarray) -> Curve:
     censored = int(keys.searchsorted(np.int32(0)))
     answered, positives_below = keys[censored:], positives_below[censored:]
     starts = _starts(answered)
-    # One array for all three: a large one gets large pages, and fresh pages cost more than the counting.
-    # With `out`, only the mode "clip" writes without a copy; no start is out of range.
-    thresholds, true, predicted = np.empty((3, len(starts)), dtype=np.int32)
-    answered.take(starts, out=thresholds, mode="clip")
+    thresholds = answered[starts]
+    if len(starts) > images // 2:
+        # They stay where the keys were: fresh pages cost more than the counting. Few thresholds let go of the keys.
+        answered[: len(starts)] = thresholds
+        thresholds = answered[: len(starts)]
+    # One array for both, because large ones get large pages. With `out`, only "clip" writes without a copy.
+    true, predicted = np.empty((2, len(starts)), dtype=np.int32)
     positives_below.take(starts, out=true, mode="clip")
     np.subtract(positives, true, out=true)
     predicted[:] = starts
