@@ -2,9 +2,10 @@
 
 Peers, in the same run and taking turns: scikit-learn's `precision_recall_curve`, category by category, and the bare
 `np.sort` of the same score matrix, column by column on one core, which is the least that any exact method does. Each
-computes a category's rates and lets them go. Two kinds of scores: continuous ones, nearly all distinct, the hard case;
-and steps of 0.05, as a language model gives them. Memory is the growth of the resident set in a process of its own
-(from /proc, so on Linux only), against the input: the scores (float32) and the truth (bool) together.
+lets go of a category's rates; a further figure tells what keeping them all costs. Two kinds of scores: continuous ones,
+nearly all distinct, the hard case; and steps of 0.05, as a language model gives them. Memory is the growth of the
+resident set in a process of its own (from /proc, so on Linux only), against the input: the scores (float32) and the
+truth (bool) together.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def make_data(kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 def trace(scores: np.ndarray, truth: np.ndarray) -> None:
     for curve in precision_recall_curves(scores, truth):
-        _ = curve.precision, curve.recall
+        for rate in ("precision", "recall"):
+            getattr(curve, rate)
 
 
 def trace_and_keep(scores: np.ndarray, truth: np.ndarray) -> list[tuple[object, ...]]:

@@ -13,7 +13,7 @@ import numpy as np
 from workbench.canonical import binary32
 from workbench.records import CENSORED
 
-_WORTH_THREADS = 1 << 20
+_THREADS, _WORTH_THREADS = 2, 1 << 20
 """From so many scores on, two threads pay for themselves (the sort runs without the interpreter's lock)."""
 
 _IN_CACHE = 1 << 16
@@ -136,10 +136,10 @@ def precision_recall_curves(scores: np.ndarray, truth: np.ndarray, weights: np.n
     if len(scores) > _MOST_IMAGES:
         raise ValueError(f"{len(scores)} images are more than the {_MOST_IMAGES} that can be counted")
     weights = None if weights is None else _checked_weights(weights, len(scores))
-    with ThreadPoolExecutor(max_workers=2) as threads:
+    with ThreadPoolExecutor(max_workers=_THREADS) as threads:
         each = threads.map if scores.size >= _WORTH_THREADS else map
         if weights is None:
-            return Curves(tuple(each(_count, _keys(scores, truth, each))))
+            return Curves(_count_all(_keys(scores, truth, each), each))
         _refuse_outside(scores)
         return Curves(tuple(each(_weigh, scores.T, truth.T, repeat(weights))))
 
@@ -190,27 +190,46 @@ def _keys(scores: np.ndarray, truth: np.ndarray, each: Callable[..., Iterable[No
     return keys.view(np.int32)
 
 
-def _count(keys: np.ndarray) -> Curve:
-    """The curve of one category's keys, which it uses up."""
+def _count_all(keys: np.ndarray, each: Callable[..., Iterable[Curve]]) -> tuple[Curve, ...]:
+    """The curves of (K, n) keys, which are used up: long curves are written where the keys were.
+
+    Fresh pages cost more than the counting. So what is kept are parts of three large arrays, which come in large pages,
+    and what is not kept is written to the same place again, one for each thread.
+    """
+    categories, images = keys.shape
+    true, predicted = np.empty((2, categories, images), dtype=np.int32)
+    spare = [np.zeros(images + 1, dtype=np.int32) for _ in range(_THREADS)]
+
+    def count(column: int) -> Curve:
+        below = spare.pop()
+        curve = _count(keys[column], true[column], predicted[column], below)
+        spare.append(below)
+        return curve
+
+    return tuple(each(count, range(categories)))
+
+
+def _count(keys: np.ndarray, true: np.ndarray, predicted: np.ndarray, below: np.ndarray) -> Curve:
+    """One category's curve, of (n,) keys and room; `below` is room for n + 1 numbers, the first of them 0."""
     keys.sort()
     images = len(keys)
-    positives_below = np.zeros(images + 1, dtype=np.int32)
-    np.bitwise_and(keys, 1, out=positives_below[1:])
-    positives_below.cumsum(out=positives_below)
-    positives = int(positives_below[-1])
+    np.bitwise_and(keys, 1, out=below[1:])
+    below.cumsum(out=below)
+    positives = int(below[-1])
     keys >>= 1
     censored = int(keys.searchsorted(np.int32(0)))
-    answered, positives_below = keys[censored:], positives_below[censored:]
+    answered = keys[censored:]
     starts = _starts(answered)
-    thresholds = answered[starts]
-    if len(starts) > images // 2:
-        # They stay where the keys were: fresh pages cost more than the counting. Few thresholds let go of the keys.
-        answered[: len(starts)] = thresholds
-        thresholds = answered[: len(starts)]
-    # One array for both, because large ones get large pages. With `out`, only "clip" writes without a copy.
-    true, predicted = np.empty((2, len(starts)), dtype=np.int32)
-    positives_below.take(starts, out=true, mode="clip")
+    count = len(starts)
+    if count > images // 2:
+        thresholds, true, predicted = answered[:count], true[:count], predicted[:count]
+    else:  # a short curve lets go of the large arrays
+        thresholds, true, predicted = np.empty((3, count), dtype=np.int32)
+    # "clip" is the one mode that writes to `out` without a copy; no start is out of range.
+    below[censored:].take(starts, out=true, mode="clip")
     np.subtract(positives, true, out=true)
+    answered.take(starts, out=predicted, mode="clip")
+    thresholds[:] = predicted
     predicted[:] = starts
     np.subtract(len(answered), predicted, out=predicted)
     return Curve(thresholds.view(np.float32), true, predicted, positives, images)
