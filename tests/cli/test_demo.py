@@ -59,6 +59,11 @@ def test_it_ends_well_and_says_where_everything_is(demo: Demo) -> None:
         assert f"{name}: report {demo.out / name / 'report.html'}" in demo.stdout
 
 
+def test_the_second_time_its_looks_are_free(demos: tuple[Demo, Demo]) -> None:
+    assert [2, 2] == [demo.stdout.count("look 1 of 1 at these certify images") for demo in demos]
+    assert 2 == demos[1].stdout.count("look 1 of 1 at these certify images (replayed: free)")
+
+
 def test_the_trained_approach_is_right_on_images_that_chose_nothing(demo: Demo) -> None:
     summary = demo.policy("fashion")["evidence"]["summary"]
     assert (4500, 4000) == (summary["images"], summary["known"])

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelled_runs import make_dataset
@@ -328,6 +328,17 @@ def test_a_look_number_that_the_ledger_knows_otherwise_does_not_verify(world: Wo
     assert ["/evidence/look_number"] == [d.pointer for d in verify_evidence(forged, world[1], world[0])]
 
 
+def test_what_spent_most_is_set_aside_first(tmp_path: Path) -> None:
+    small, whole = halves(tmp_path, 0.2)
+    rest = part_of(whole, np.arange(2400) >= 480)
+    look(rest, ACCEPT, looks=4)
+    look(small, ACCEPT, looks=1)
+    release = look(whole, STRICTER, looks=4)
+    assert (2, 4, False) == numbers(release)
+    assert release.look is not None
+    assert frozenset(rest[0].contents[rest[0].frame["split"] == "certify"]) == release.look.contents
+
+
 IMAGES = 12
 TAXONOMY = Taxonomy(("shoe", "boot", "bag"))
 
@@ -340,6 +351,7 @@ def small_claim(ledger: Ledger, rows: Sequence[int], draft: Draft) -> Claim:
     return claim_look(ledger, draft, certify_rows(draft, table, dataset, 0), dataset, 0)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sets(st.integers(0, IMAGES - 1), min_size=1), st.integers(1, 4), st.integers(0, 5)), max_size=12

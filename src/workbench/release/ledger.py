@@ -273,9 +273,10 @@ def spent(looks: Iterable[Look]) -> Fraction:
 def claim_look(ledger: Ledger, draft: Draft, certify: Certify, dataset: Dataset, seed: int) -> Claim:
     """Ask for a look and record it, before any label is judged: replayed, allowed, or not allowed.
 
-    `certify` holds the rows that would count. If earlier looks have spent the budget of some of them, those are set
-    aside, oldest look first, until there is room; the rest may stand for the whole if it is at least as large as what
-    was set aside. An image whose group holds one that was counted goes with that one.
+    `certify` holds the rows that would count. If earlier looks have spent too much of their budget, the rows that those
+    counted are set aside, look by look until there is room: first what spent most, then what is oldest. The rest may
+    stand for the whole if it is at least as large as what was set aside. An image whose group holds one that was
+    counted goes with that one.
     """
     with ledger.writing() as book:
         looks = [look for look in book.looks if look.number]
@@ -377,8 +378,8 @@ def _room(
     kept = np.ones(len(families), dtype=bool)
     sharing = list(earlier)
     while spent(sharing) + Fraction(1, planned) > 1:
-        oldest = sharing[0].contents
-        kept &= np.array([not family & oldest for family in families], dtype=bool)
+        dearest = max(sharing, key=lambda look: look.part).contents
+        kept &= np.array([not family & dearest for family in families], dtype=bool)
         sharing = _sharing(sharing, [family for family, stays in zip(families, kept, strict=True) if stays])
     if not kept.all():
         kept &= (certify.contents != "").to_numpy(dtype=bool)  # nobody can tell whether these were counted
