@@ -228,6 +228,8 @@ class Step:
     """Certify images on which the tier, or a higher one of its category, would fire."""
     successes: Count
     p_value: Share
+    false_by_kind: tuple[Count, ...] = ()
+    """At a production prevalence: events of each other kind of image, in the order of `Promise.kinds`."""
 
 
 @dataclass(frozen=True)

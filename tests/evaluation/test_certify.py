@@ -11,11 +11,10 @@ from workbench.evaluation.certify import (
     Refusal,
     certify_precision,
     certify_recall,
-    events_needed,
-    least_events,
     precision_steps,
     tolerance_rank,
 )
+from workbench.evaluation.sample_size import events_needed, least_events
 
 GRID = (0.95, 0.9, 0.8, 0.6)
 

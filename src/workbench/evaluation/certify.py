@@ -1,29 +1,48 @@
 """Certification: thresholds whose precision or recall holds in production with stated confidence.
 
-All tests are exact-binomial, on integer counts. They assume that the certify images are independent draws of what
-production sees, that nothing about the thresholds offered here was chosen with their labels, and that the scorer stays
-as it is. The guarantee is P(a threshold is certified and its true rate is below the goal) <= 1 - confidence.
+The guarantee is P(a threshold is certified and its true rate is below the goal) <= 1 - confidence. It assumes that the
+certify images are independent draws of what production sees (or of each kind of image, where a prevalence is given; or
+draws with known weights), that nothing about the thresholds offered here was chosen with their labels, and that the
+scorer stays as it is. Plain counts are tested by exact binomial tests; `prevalence` and `betting` hold the other two.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from workbench.canonical import binary32
+from workbench.evaluation.betting import betting_p_value
 from workbench.evaluation.intervals import critical_successes, lower_bound, upper_tail
+from workbench.evaluation.prevalence import (
+    Counts,
+    Mix,
+    count_kinds,
+    mix_of,
+    precision_bound,
+    precision_p_values,
+    proves,
+)
+from workbench.evaluation.sample_size import events_needed, least_events, negatives_needed
+from workbench.evaluation.uncovering import uncover
 from workbench.records import Step
 
 DEFAULT_GRID = tuple(binary32(percent / 100) for percent in range(99, 0, -1))
 """Fixed in advance: 0.99, 0.98, … 0.01."""
 
-POWER = 0.8
-_SAWTOOTH = 40
-_MOST_TRIALS = 2**14
+GRID_SHARE = 1 / 3
+"""Without a grid: the part of the error probability with which DEFAULT_GRID is walked; uncovering has the rest."""
+
+EXACT = "exact-binomial fixed-sequence test"
+UNCOVERED = "exact binomial test where uncovering from below stopped"
+PREVALENCE = "fixed-sequence test of precision at a prevalence"
+WEIGHTED = "fixed-sequence test by betting on weighted images"
+TOLERANCE = "one-sided tolerance limit (Wilks)"
+
 _MOST_FORECASTS = 8
 
 
@@ -34,7 +53,8 @@ class Certificate:
     threshold: float
     """A binary32; the event is `score >= threshold`."""
     lower_bound: float
-    """Clopper–Pearson, one-sided at the certificate's confidence, on the rate at `threshold`."""
+    """One-sided bound on the rate at `threshold`, at the error probability of the test that passed; Clopper–Pearson
+    for plain counts."""
     n: int
     """Images that were tested, one per group."""
     k: int
@@ -43,9 +63,9 @@ class Certificate:
     """precision: of those, images of something else; recall: of those, images below the threshold."""
     method: str
     grid: tuple[float, ...]
-    """What was offered; recall: empty."""
+    """What was offered; recall without weights: empty."""
     steps: tuple[Step, ...]
-    """Every grid point that was tested, in order; recall: empty."""
+    """Every grid point that was tested, in order; recall without weights: empty."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +73,22 @@ class Refusal:
     """No threshold passed."""
 
     reason: str
-    needed: int | None
-    """Further labelled images that give an 80 % chance if the rates seen here are the true ones (a perfect record
-    counts as half an error); None if no number would. precision: drawn as these were; recall: of the category."""
     n: int
     k: int
     errors: int
     steps: tuple[Step, ...]
+    """What was tested, the failure last."""
+    drawn_from: str
+    """Where further labelled images would have to come from."""
+    _ask: Callable[[], int | None] = field(repr=False, compare=False)
+
+    @cached_property
+    def needed(self) -> int | None:
+        """Further labelled images that give an 80 % chance if the rates seen here are the true ones.
+
+        A perfect record counts as half an error. None if no number would do.
+        """
+        return self._ask()
 
 
 def certify_precision(
@@ -69,35 +98,55 @@ def certify_precision(
     confidence: float,
     grid: Sequence[float] | None = None,
     groups: np.ndarray | None = None,
+    prevalence: float | Mix | None = None,
+    weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> Certificate | Refusal:
-    """The lowest threshold of the grid down to which precision is proven to be `at_least`.
+    """A low threshold at which precision is proven to be `at_least`.
 
-    `scores` (n,) float32, −inf where the tier cannot fire; `truth` (n,) bool: the image shows the category. `grid`
-    strictly falling, chosen without these labels (default DEFAULT_GRID). `groups` (n,): one image of each counts.
+    scores      (n,) float32, −inf where the tier cannot fire
+    truth       (n,) bool: the image shows the category
+    grid        strictly falling thresholds, chosen without these labels; None for the default below
+    groups      (n,): one image of each counts
+    prevalence  share of the category in production (0, 1), or a `Mix` with the share of every other kind; None if the
+                images are drawn as production sees them
+    weights     (n,) > 0: how many images of production each one stands for, 1 / its inclusion probability
 
-    Fixed-sequence testing: H_j "precision at t_j is below the goal" has p-value P[Bin(k_j, goal) >= x_j]; the grid is
-    walked downwards while it is at most 1 - confidence and the walk ends at the first failure. If some H_j is true, the
-    first true one in the order is rejected with probability at most 1 - confidence, and nothing after it can be
-    reached otherwise; so no correction for the length of the grid is due (Angelopoulos et al., "Learn then Test",
-    arXiv 2110.01052; Bauer 1991). Raises ValueError for NaN, unequal lengths, or a grid that does not fall.
+    **A grid** is walked downwards by fixed-sequence testing: H_j "precision at t_j is below the goal" has p-value
+    P[Bin(k_j, goal) >= x_j]; the walk goes on while it is at most 1 - confidence and ends at the first failure. If some
+    H_j is true, the first true one in the order is rejected with probability at most 1 - confidence, and nothing after
+    it can be reached otherwise; so no correction for the length of the grid is due (Angelopoulos et al., "Learn then
+    Test", arXiv 2110.01052; Bauer 1991).
+
+    **Without a grid** the procedure, fixed in advance, makes two tries within one error probability: DEFAULT_GRID is
+    walked with a third of it, and one test is made with two thirds where `uncovering` says that the chance is best. Of
+    what passes, the lower threshold counts. Each try errs with at most its own part, so both together with at most the
+    whole. The walk finds low thresholds for good scores, uncovering finds some threshold for difficult ones; together
+    they certify more than either (`benchmarks/promises.py`).
+
+    **With a prevalence** the same walk tests precision at that mix of images (see `prevalence`). **With weights** that
+    differ, each step tests E[w·(goal − right)] > 0 among the images above it by betting, the largest weight there taken
+    as the largest that the design gives; equal weights are no weights.
+
+    Raises ValueError for NaN, unequal lengths, a grid that does not fall, and prevalence together with weights.
     """
     _check_arrays(scores, truth, at_least, confidence)
-    scores, truth = _one_per_group(scores, truth, groups, seed)
-    points = np.array(DEFAULT_GRID if grid is None else grid, dtype=np.float32)
-    if len(points) == 0 or (np.diff(points) >= 0).any():
-        raise ValueError("a grid must hold at least one threshold and fall strictly")
-    steps = precision_steps(scores, truth, at_least, points)
-    passed = np.array([step.p_value <= 1 - confidence for step in steps])
-    walked = len(steps) if passed.all() else int(np.argmin(passed)) + 1
-    offered = tuple(float(point) for point in points)
-    if not passed[0]:
-        return _refuse_precision(steps, len(scores), at_least, confidence)
-    last = steps[(walked if passed.all() else walked - 1) - 1]
-    bound = float(lower_bound(last.successes, last.events, 1 - confidence))
-    errors = last.events - last.successes
-    method = "exact-binomial fixed-sequence test"
-    return Certificate(last.threshold, bound, len(scores), last.events, errors, method, offered, tuple(steps[:walked]))
+    weights = _uneven(weights, len(scores))
+    mix = None if prevalence is None else mix_of(prevalence, truth)
+    if mix is not None and weights is not None:
+        raise ValueError("give weights, or a prevalence: weighted images have the mix of production already")
+    rows = _one_per_group(scores, truth, groups, seed)
+    scores, truth = scores[rows], truth[rows]
+    points = _falling(grid)
+    delta = 1 - confidence
+    if mix is not None:
+        kinds = mix.kinds[rows]
+        return _certify_mixed(scores, truth, points, at_least, delta, Mix(mix.share, mix.others, kinds, mix.spent))
+    if weights is not None:
+        return _certify_weighted(scores, truth, weights[rows], points, at_least, delta, seed)
+    if grid is not None:
+        return _walk_plain(scores, truth, points, at_least, delta)
+    return _certify_default(scores, truth, points, at_least, delta)
 
 
 def certify_recall(
@@ -105,7 +154,10 @@ def certify_recall(
     truth: np.ndarray,
     at_least: float,
     confidence: float,
+    grid: Sequence[float] | None = None,
     groups: np.ndarray | None = None,
+    prevalence: float | Mix | None = None,
+    weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> Certificate | Refusal:
     """The highest threshold at which recall is proven to be `at_least`.
@@ -113,20 +165,46 @@ def certify_recall(
     `scores` (n,) float32, −inf for an image that the tier can never reach; `truth` (n,) bool. With the P scores of the
     images that show the category sorted upwards, the threshold is the j-th, j the largest number with
     P[Bin(P, 1 - goal) <= j - 1] <= 1 - confidence: a one-sided tolerance limit (Wilks 1941), exact and without a
-    grid. Raises ValueError for NaN or unequal lengths.
+    grid; one that is given is not used. Recall looks at one category alone, so a prevalence changes nothing: it is
+    checked, and that is all. With uneven `weights` the grid (default DEFAULT_GRID) is walked from its low end upwards,
+    each step tested by betting; recall only falls on the way, so the last success is the highest threshold.
+
+    Raises ValueError for NaN, unequal lengths, and what `certify_precision` refuses.
     """
     _check_arrays(scores, truth, at_least, confidence)
-    scores, truth = _one_per_group(scores, truth, groups, seed)
+    weights = _uneven(weights, len(scores))
+    if prevalence is not None:
+        mix_of(prevalence, truth)
+    rows = _one_per_group(scores, truth, groups, seed)
+    scores, truth = scores[rows], truth[rows]
+    if weights is not None:
+        return _certify_weighted_recall(scores, truth, weights[rows], _falling(grid), at_least, 1 - confidence, seed)
     positives = np.sort(scores[truth])
     count = len(positives)
     place = tolerance_rank(count, at_least, confidence)
     if place == 0 or np.isneginf(positives[place - 1]):
         return _refuse_recall(positives, len(scores), at_least, confidence)
     threshold = float(positives[place - 1])
-    found = int((positives >= np.float32(threshold)).sum())
+    found = count - int(np.searchsorted(positives, positives[place - 1]))
     bound = float(lower_bound(found, count, 1 - confidence))
-    method = "one-sided tolerance limit (Wilks)"
-    return Certificate(threshold, bound, len(scores), count, count - found, method, (), ())
+    return Certificate(threshold, bound, len(scores), count, count - found, TOLERANCE, (), ())
+
+
+def certify_selective_error(
+    accepted: np.ndarray,
+    wrong: np.ndarray,
+    at_most: float,
+    confidence: float,
+    grid: Sequence[float] | None = None,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> Certificate | Refusal:
+    """A low threshold on a confidence at which P(wrong | accepted) is proven to be at most `at_most`.
+
+    `accepted` (n,) float32: the confidence with which each image's answer would be accepted; `wrong` (n,) bool. It is
+    `certify_precision` of right answers; `lower_bound` and the steps speak of their share (Geifman and El-Yaniv 2017).
+    """
+    return certify_precision(accepted, ~np.asarray(wrong, dtype=bool), 1 - at_most, confidence, grid, groups, seed=seed)
 
 
 def tolerance_rank(positives: int, at_least: float, confidence: float) -> int:
@@ -136,45 +214,187 @@ def tolerance_rank(positives: int, at_least: float, confidence: float) -> int:
 
 def precision_steps(scores: np.ndarray, truth: np.ndarray, at_least: float, grid: np.ndarray) -> list[Step]:
     """Counts and p-value of each grid point: p = P[Bin(events, goal) >= successes], 1 where there is no event."""
-    events = _count_from(np.sort(scores), grid)
-    successes = _count_from(np.sort(scores[truth]), grid)
-    p_values = upper_tail(successes, events, at_least)
-    return [
-        Step(float(point), int(k), int(x), float(p))
-        for point, k, x, p in zip(grid, events, successes, p_values, strict=True)
+    events, successes = _count_from(np.sort(scores), grid), _count_from(np.sort(scores[truth]), grid)
+    return _steps(grid, events, successes, upper_tail(successes, events, at_least))
+
+
+def _steps(grid: np.ndarray, events: np.ndarray, successes: np.ndarray, p_values: np.ndarray) -> list[Step]:
+    return list(map(Step, grid.tolist(), events.tolist(), successes.tolist(), p_values.tolist()))
+
+
+def _certify_default(
+    scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float
+) -> Certificate | Refusal:
+    order = np.argsort(scores)
+    ascending, right = scores[order], truth[order]
+    walk = _walk_sorted(ascending, right, grid, at_least, delta * GRID_SHARE)
+    covered = int(np.searchsorted(ascending, np.float32(-np.inf), side="right"))
+    level = delta * (1 - GRID_SHARE)
+    stop = uncover(ascending[covered:], right[covered:], at_least, level)
+    found: Certificate | None = walk if isinstance(walk, Certificate) else None
+    if stop is not None:
+        p_value = float(upper_tail(stop.successes, stop.events, at_least))
+        step = Step(stop.threshold, stop.events, stop.successes, p_value)
+        if p_value <= level and (found is None or stop.threshold < found.threshold):
+            bound = float(lower_bound(stop.successes, stop.events, level))
+            errors = stop.events - stop.successes
+            return Certificate(
+                stop.threshold, bound, len(scores), stop.events, errors, UNCOVERED, (stop.threshold,), (step,)
+            )
+        if found is None:
+            return _refuse_precision((*walk.steps, step), [*walk.steps, step], len(scores), at_least, 1 - level)
+    return walk if found is None else found
+
+
+def _walk_plain(
+    scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float
+) -> Certificate | Refusal:
+    order = np.argsort(scores)
+    return _walk_sorted(scores[order], truth[order], grid, at_least, delta)
+
+
+def _walk_sorted(
+    ascending: np.ndarray, right: np.ndarray, grid: np.ndarray, at_least: float, delta: float
+) -> Certificate | Refusal:
+    """The fixed-sequence test on scores that are sorted upwards, and whether each is right."""
+    count = len(ascending)
+    places = np.searchsorted(ascending, grid, side="left")
+    right_below = np.concatenate(([0], np.cumsum(right)))
+    events, successes = count - places, right_below[-1] - right_below[places]
+    steps = _steps(grid, events, successes, upper_tail(successes, events, at_least))
+    walked = _walked(steps, delta)
+    if steps[0].p_value > delta:
+        return _refuse_precision((steps[0],), steps, count, at_least, 1 - delta)
+    last = steps[walked - 1] if steps[walked - 1].p_value <= delta else steps[walked - 2]
+    bound = float(lower_bound(last.successes, last.events, delta))
+    return Certificate(
+        last.threshold,
+        bound,
+        count,
+        last.events,
+        last.events - last.successes,
+        EXACT,
+        _offered(grid),
+        tuple(steps[:walked]),
+    )
+
+
+def _walked(steps: Sequence[Step], delta: float) -> int:
+    """How many points are tested: up to and including the first failure."""
+    return next((place + 1 for place, step in enumerate(steps) if step.p_value > delta), len(steps))
+
+
+def _offered(grid: np.ndarray) -> tuple[float, ...]:
+    return tuple(grid.tolist())
+
+
+def _certify_mixed(
+    scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float, mix: Mix
+) -> Certificate | Refusal:
+    counts = count_kinds(scores, truth, mix.kinds, len(mix.others), grid)
+    passed = proves(counts, mix, at_least, delta)
+    walked = len(grid) if passed.all() else int(np.argmin(passed)) + 1
+    tested = counts.at(slice(walked))
+    p_values = precision_p_values(tested, mix, at_least)
+    steps = [
+        Step(point, true + sum(false), true, p, tuple(false))
+        for point, true, false, p in zip(
+            grid.tolist(),
+            tested.true_positives.tolist(),
+            tested.false_positives.tolist(),
+            p_values.tolist(),
+            strict=False,
+        )
     ]
+    if not passed[0]:
+        return _refuse_mixed(counts, mix, steps, len(scores), at_least, delta)
+    place = walked - 1 if passed[walked - 1] else walked - 2
+    last = steps[place]
+    bound = float(precision_bound(counts.at(slice(place, place + 1)), mix, delta)[0])
+    errors = last.events - last.successes
+    return Certificate(
+        last.threshold, bound, len(scores), last.events, errors, PREVALENCE, _offered(grid), tuple(steps)
+    )
 
 
-@lru_cache(maxsize=4096)
-def events_needed(at_least: float, truly: float, confidence: float, power: float = POWER) -> int | None:
-    """Trials from which on the exact binomial test passes with this power if the true rate is `truly`.
+def _certify_weighted(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    weights: np.ndarray,
+    grid: np.ndarray,
+    at_least: float,
+    delta: float,
+    seed: int,
+) -> Certificate | Refusal:
+    order = _draw_order(scores, truth, weights, seed)
+    scores, truth, weights = scores[order], truth[order], weights[order]
+    steps: list[Step] = []
+    for point in grid:
+        above = scores >= point
+        losses = _weighted_losses(~truth[above], weights[above], 1 - at_least)
+        p_value = betting_p_value(losses, 1 - at_least, delta) if len(losses) else 1.0
+        steps.append(Step(float(point), int(above.sum()), int(truth[above].sum()), min(1.0, p_value)))
+        if p_value > delta:
+            break
+    if steps[0].p_value > delta:
+        return _refuse_precision(
+            (steps[0],), steps, len(scores), at_least, 1 - delta, "images drawn with the same weights"
+        )
+    last = steps[-1] if steps[-1].p_value <= delta else steps[-2]
+    above = scores >= np.float32(last.threshold)
+    bound = _weighted_bound(~truth[above], weights[above], delta)
+    errors = last.events - last.successes
+    return Certificate(last.threshold, bound, len(scores), last.events, errors, WEIGHTED, _offered(grid), tuple(steps))
 
-    Holds from there for 40 numbers on, because of the test's sawtooth. None if `truly` does not exceed the goal or
-    more than 16,384 would be needed.
-    """
-    if truly <= at_least:
-        return None
-    fewest, most = 1, 256
-    while most <= _MOST_TRIALS:
-        trials = np.arange(fewest, most + _SAWTOOTH)
-        holds = upper_tail(critical_successes(trials, at_least, 1 - confidence), trials, truly) >= power
-        run = np.convolve(holds, np.ones(_SAWTOOTH, dtype=int), mode="valid") == _SAWTOOTH
-        if run.any():
-            return int(trials[np.argmax(run)])
-        fewest, most = most + 1, most * 4
-    return None
+
+def _certify_weighted_recall(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    weights: np.ndarray,
+    grid: np.ndarray,
+    at_least: float,
+    delta: float,
+    seed: int,
+) -> Certificate | Refusal:
+    positives, shares = scores[truth], weights[truth]
+    order = _draw_order(positives, np.ones(len(positives), dtype=bool), shares, seed)
+    positives, shares = positives[order], shares[order]
+    steps: list[Step] = []
+    for point in grid[::-1]:
+        missed = positives < point
+        losses = _weighted_losses(missed, shares, 1 - at_least)
+        p_value = betting_p_value(losses, 1 - at_least, delta) if len(losses) else 1.0
+        steps.append(Step(float(point), len(positives), int((~missed).sum()), min(1.0, p_value)))
+        if p_value > delta:
+            break
+    if steps[0].p_value > delta:
+        return _refuse_recall(np.sort(positives), len(scores), at_least, 1 - delta)
+    last = steps[-1] if steps[-1].p_value <= delta else steps[-2]
+    missed = positives < np.float32(last.threshold)
+    bound = _weighted_bound(missed, shares, delta)
+    return Certificate(
+        last.threshold, bound, len(scores), len(positives), int(missed.sum()), WEIGHTED, _offered(grid), tuple(steps)
+    )
 
 
-def least_events(at_least: float, confidence: float, errors: int = 0) -> int:
-    """The fewest trials that pass with so many errors: least k with P[Bin(k, 1 - goal) <= errors] <= 1 - confidence."""
-    fewest, most = errors + 1, 2 * (errors + 1)
-    while upper_tail(most - errors, most, at_least) > 1 - confidence:
-        fewest, most = most + 1, most * 2
-    while fewest < most:
-        middle = (fewest + most) // 2
-        passes = upper_tail(middle - errors, middle, at_least) <= 1 - confidence
-        fewest, most = (fewest, middle) if passes else (middle + 1, most)
-    return most
+def _weighted_losses(wrong: np.ndarray, weights: np.ndarray, at_most: float) -> np.ndarray:
+    """(k,) in [0, 1]: their mean exceeds `at_most` where the weighted share of wrong ones does."""
+    return np.asarray(at_most + (wrong - at_most) * weights / weights.max(initial=1e-300))
+
+
+def _weighted_bound(wrong: np.ndarray, weights: np.ndarray, delta: float) -> float:
+    """Lower bound on the weighted share of right ones: the least share that betting excludes, found by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        p_value = betting_p_value(_weighted_losses(wrong, weights, middle), middle, delta)
+        low, high = (low, middle) if p_value <= delta else (middle, high)
+    return 1 - high
+
+
+def _draw_order(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
+    """A seeded order of the images, the same whatever the order in which they came."""
+    return np.lexsort((truth, weights, scores))[np.random.default_rng(seed).permutation(len(scores))]
 
 
 def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -182,51 +402,116 @@ def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return len(ascending) - np.searchsorted(ascending, grid, side="left")
 
 
+def _falling(grid: Sequence[float] | None) -> np.ndarray:
+    points = np.array(DEFAULT_GRID if grid is None else grid, dtype=np.float32)
+    if len(points) == 0 or not (np.diff(points) < 0).all():
+        raise ValueError("a grid must hold at least one threshold and fall strictly")
+    return points
+
+
+def _uneven(weights: np.ndarray | None, images: int) -> np.ndarray | None:
+    """The weights, or None if they are all the same."""
+    if weights is None:
+        return None
+    checked = np.asarray(weights, dtype=np.float64)
+    if checked.shape != (images,) or not (np.isfinite(checked) & (checked > 0)).all():
+        raise ValueError(f"weights must be {images} finite numbers above 0")
+    return checked if len(checked) and (checked != checked[0]).any() else None
+
+
 def _check_arrays(scores: np.ndarray, truth: np.ndarray, at_least: float, confidence: float) -> None:
     if scores.shape != truth.shape or scores.ndim != 1:
         raise ValueError(f"scores {scores.shape} and truth {truth.shape} must be two vectors of one length")
+    if truth.dtype != bool:
+        raise ValueError(f"truth must be an array of bool, not of {truth.dtype}")
     if np.isnan(scores).any():
         raise ValueError("a score is NaN (MISSING): it has to be −inf, so that the tier does not fire")
     if not (0 < at_least < 1 and 0 < confidence < 1):
         raise ValueError(f"goal {at_least} and confidence {confidence} must lie between 0 and 1")
 
 
-def _one_per_group(
-    scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _one_per_group(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray | slice:
     """One image of each group, chosen by a seeded hash of the group's name and not by its labels or the row order."""
     if groups is None:
-        return scores, truth
+        return slice(None)
     members: dict[str, list[int]] = {}
     for row in np.lexsort((truth, scores)):
         members.setdefault(str(groups[row]), []).append(int(row))
-    kept = [rows[_draw(name, seed) % len(rows)] for name, rows in members.items()]
-    return scores[kept], truth[kept]
+    return np.array([rows[_draw(name, seed) % len(rows)] for name, rows in members.items()], dtype=np.int64)
 
 
 def _draw(name: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big")
 
 
-def _refuse_precision(steps: list[Step], n: int, at_least: float, confidence: float) -> Refusal:
-    first = steps[0]
+def _refuse_precision(
+    tested: tuple[Step, ...],
+    steps: Sequence[Step],
+    n: int,
+    at_least: float,
+    confidence: float,
+    drawn_from: str = "images like these",
+) -> Refusal:
+    failed = tested[-1]
     fewest = least_events(at_least, confidence)
-    if first.events < fewest:
-        reason = (
-            f"only {first.events} images at or above {first.threshold:.4g}; "
-            f"{fewest} are needed even if none of them is wrong"
-        )
+    seen = f"{failed.events} images at or above {failed.threshold:.4g}"
+    if failed.events < fewest:
+        reason = f"only {seen}; {fewest} are needed even if none of them is wrong"
     else:
-        wanted = int(critical_successes(first.events, at_least, 1 - confidence))
+        wanted = int(critical_successes(failed.events, at_least, 1 - confidence))
+        reason = f"{failed.successes} of {seen} are right; {wanted} would have to be"
+    errors = failed.events - failed.successes
+    return Refusal(
+        reason, n, failed.events, errors, tested, drawn_from, lambda: _further_images(steps, n, at_least, confidence)
+    )
+
+
+def _refuse_mixed(counts: Counts, mix: Mix, steps: list[Step], n: int, at_least: float, delta: float) -> Refusal:
+    """Precision at a prevalence stands or falls with images of other kinds: their number is what is asked for."""
+    first = steps[0]
+    level = (delta - mix.spent) / 2
+    bound = float(precision_bound(counts.at(slice(1)), mix, delta)[0])
+    recall = float(lower_bound(counts.true_positives[0], counts.positives, level)) if counts.positives else 0.0
+    empty = (counts.negatives == 0) & (mix.others > 0)
+    if not counts.positives or not recall:
+        reason = f"none of {counts.positives} images of the category scores {first.threshold:.4g} or more"
+    elif empty.any():
+        reason = f"{int(empty.sum())} kinds of other images have a share in production and no image here"
+    else:
+        false = first.events - first.successes
         reason = (
-            f"{first.successes} of {first.events} images at or above {first.threshold:.4g} are right; "
-            f"{wanted} would have to be"
+            f"at a share of {mix.share:.4g}, precision at {first.threshold:.4g} may be as low as {bound:.3f} "
+            f"({false} false among {int(counts.negatives.sum())} other images)"
         )
-    needed = _further_images(steps, n, at_least, confidence)
-    return Refusal(reason, needed, n, first.events, first.events - first.successes, (first,))
+
+    def ask() -> int | None:
+        if not recall or empty.any():
+            return None
+        return _further_negatives(counts, mix, at_least, level, recall)
+
+    errors = first.events - first.successes
+    drawn_from = "images of other kinds, in the mix that production sees"
+    return Refusal(reason, n, first.events, errors, (first,), drawn_from, ask)
 
 
-def _further_images(steps: list[Step], n: int, at_least: float, confidence: float) -> int | None:
+def _further_negatives(counts: Counts, mix: Mix, at_least: float, level: float, recall: float) -> int | None:
+    """Further images of other kinds, drawn in production's mix, for an 80 % chance at the grid's first point.
+
+    With the false-positive rates seen here (none at all counts as half an error) and the same bound on recall.
+    """
+    highest = mix.share * recall * (1 - at_least) / (at_least * (1 - mix.share))
+    rates = counts.false_positives[0] / np.maximum(counts.negatives, 1)
+    seen = float((mix.others * rates).sum() / mix.others.sum())
+    here = int(counts.negatives.sum())
+    truly = max(seen, 0.5 / (here + 1)) if counts.false_positives[0].any() else 0.0
+    fewest = negatives_needed(at_least, mix.share, recall, level)
+    if highest >= 1 or not truly:
+        return max(1, fewest - here)
+    wanted = events_needed(1 - highest, 1 - truly, 1 - level)
+    return None if wanted is None else max(1, wanted - here)
+
+
+def _further_images(steps: Sequence[Step], n: int, at_least: float, confidence: float) -> int | None:
     """Further images for the point at which the walk begins; if its rate is hopeless, for the best of the others."""
     spread = steps[:: -(-len(steps) // _MOST_FORECASTS)]
     totals = [_images_for(step, n, at_least, confidence) for step in spread]
@@ -255,5 +540,9 @@ def _refuse_recall(positives: np.ndarray, n: int, at_least: float, confidence: f
         allowed = tolerance_rank(count, at_least, confidence) - 1
         reason = f"{lost} of {count} images of the category are out of any threshold's reach; {allowed} may be"
     reachable = 1.0 if count == 0 else (count - lost) / count
-    needed = events_needed(at_least, reachable, confidence)
-    return Refusal(reason, None if needed is None else max(1, needed - count), n, count, lost, ())
+
+    def ask() -> int | None:
+        needed = events_needed(at_least, reachable, confidence)
+        return None if needed is None else max(1, needed - count)
+
+    return Refusal(reason, n, count, lost, (), "images of the category", ask)

@@ -16,9 +16,9 @@ from workbench.canonical import binary32
 from workbench.config.goals import Goals, Limit, TierGoal
 from workbench.documents import from_document, parse_json, to_document, write_document
 from workbench.errors import ConfigError, DocumentError
-from workbench.evaluation.certify import least_events
 from workbench.evaluation.intervals import critical_successes, upper_bound, upper_tail
 from workbench.evaluation.labelled import Labelled
+from workbench.evaluation.sample_size import least_events
 from workbench.evaluation.simulate import Gated, gate_scores, signals
 from workbench.records import CENSORED, Draft, DraftLimit, DraftTier, Rejection, Routing, Scope
 

@@ -1,0 +1,157 @@
+"""Where to test once, learned from the labels below: the first part of `certify_precision` without a grid.
+
+Labels are uncovered from the lowest score upwards, images of one score together. At every moment the images that are
+still covered are independent draws of "scores above the last uncovered one", however the labels below turned out. So
+the number of right ones among them is binomial with the true precision above that score, and *where to stop may depend
+on everything below*. At the stop one exact binomial test is made.
+
+Proof. Let F_i be what is known once all images with score at or below the i-th distinct score s_i are uncovered: their
+scores and labels, and how many images are left. Given F_i the k_i images left are k_i independent draws with score
+above s_i (the Markov property of order statistics). The stop J is decided by F_J alone. If the precision above s_J is
+below the goal, P(p-value ≤ δ | F_J) ≤ δ, because the p-value is that of an exact binomial test; averaging over J keeps
+this. No shape of the precision curve is assumed, and how well the stop was chosen only decides how often the test
+succeeds.
+
+The stop is chosen by a small model of the labels just below: log-odds of a label being right, linear in the logarithm
+of the number of images above, fitted by its posterior mode. It predicts the test's chance here and further up;
+uncovering stops where going on promises no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.evaluation.intervals import critical_successes, upper_tail
+from workbench.evaluation.sample_size import least_events
+
+_RATIO = 1.08
+"""Between one possible stop and the next."""
+_WINDOW = 6.0
+"""The model is fitted to the images between here and this many times as many images from the top."""
+_SLOPE, _SLOPE_WEIGHT, _LEVEL_WEIGHT = -0.8, 10.0, 0.05
+"""Prior of the model, which a few dozen labels outweigh."""
+_HIGHEST = 0.998
+"""No more precision than this is predicted."""
+_INDIFFERENT = 0.01
+_HOPELESS = 0.02
+_DEPTHS = (np.arange(8) + 0.5) / 8
+_NODES, _NODE_WEIGHTS = np.array([[-1.7320508], [0.0], [1.7320508]]), np.array([1 / 6, 2 / 3, 1 / 6])
+"""Gauss–Hermite, over the model's uncertainty about the log-odds here."""
+_STEPS_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where uncovering stopped."""
+
+    threshold: float
+    """Just above the last uncovered score: a binary32 for binary32 scores."""
+    events: int
+    """Images above it."""
+    successes: int
+    """Of those, right ones."""
+
+
+def uncover(scores: np.ndarray, truth: np.ndarray, at_least: float, delta: float) -> Stop | None:
+    """The stop for a test of "precision is at least `at_least`" at level `delta`; None if no test could pass.
+
+    scores  (n,) float32, ascending, none −inf
+    truth   (n,) bool
+    """
+    fewest = least_events(at_least, 1 - delta)
+    count = len(scores)
+    if count < fewest:
+        return None
+    planned = _planned_counts(count, fewest)
+    places = _possible_stops(scores, planned, fewest)
+    left = count - places
+    right_below = np.concatenate(([0], np.cumsum(truth)))[places]
+    together = places - np.searchsorted(scores, scores[np.maximum(places - 1, 0)], side="left")
+    place = _choose(left, together, np.diff(places), np.diff(right_below), planned, at_least, delta)
+    if place is None:
+        return None
+    edge = scores[places[place] - 1]
+    threshold = float(np.nextafter(edge, np.array(np.inf, dtype=edge.dtype)))
+    return Stop(threshold, int(left[place]), int(truth.sum() - right_below[place]))
+
+
+def _planned_counts(count: int, fewest: int) -> np.ndarray:
+    """How many images should be left at each stop, falling from `count` to `fewest`; fixed by these two alone."""
+    steps = int(np.log(count / fewest) / np.log(_RATIO)) + 1
+    return np.unique((count / _RATIO ** np.arange(steps)).astype(np.int64))[::-1]
+
+
+def _possible_stops(scores: np.ndarray, planned: np.ndarray, fewest: int) -> np.ndarray:
+    """How many images are uncovered at each stop, rising from 0: as planned, and what has the last one's score."""
+    places = len(scores) - planned
+    ends = np.searchsorted(scores, scores[np.maximum(places - 1, 0)], side="right")
+    places = np.unique(np.where(places > 0, ends, 0))
+    return places[len(scores) - places >= fewest]
+
+
+def _choose(
+    left: np.ndarray,
+    together: np.ndarray,
+    images: np.ndarray,
+    right: np.ndarray,
+    planned: np.ndarray,
+    at_least: float,
+    delta: float,
+) -> int | None:
+    """The place in `left` to stop at; None if uncovering goes on to the end.
+
+    A decision at place i looks at `left` and `together` up to i, at `images` and `right` before i, and at what was
+    planned: never at what is still covered, not even at which of its scores are equal. So where scores come in steps,
+    a further step is taken to be as large as the last one was (`together`).
+    """
+    level, slope, spread = _fit(left, images, right)
+    critical = critical_successes(np.concatenate([left, planned]), at_least, delta)
+    here = np.log(left)
+    # The highest log-odds that the model thinks likely at the last stop: below the goal's, no stop is worth it.
+    best = level + _NODES[-1] * spread + slope * (np.log(planned[-1]) - here)
+    worth = best >= np.log(at_least / (1 - at_least))
+    for place in range(1, len(left)):
+        ahead = np.flatnonzero(planned <= left[place] - together[place])
+        if not len(ahead):
+            return place
+        if not worth[place]:
+            continue
+        ahead = ahead[::_STEPS_AHEAD]
+        counts = np.append(left[place], planned[ahead])
+        wanted = np.append(critical[place], critical[len(left) + ahead])
+        lead = np.log(counts)[:, None] - here[place] + np.log(_DEPTHS)
+        odds = level[place] + spread[place] * _NODES
+        precision = _logistic(odds[:, :, None] + slope[place] * lead).mean(axis=2)
+        chance = _NODE_WEIGHTS @ upper_tail(wanted, counts, np.minimum(precision, _HIGHEST))
+        if chance.max() >= _HOPELESS and chance[0] >= chance.max() - _INDIFFERENT:
+            return place
+    return None
+
+
+def _fit(left: np.ndarray, images: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-odds at each place, its slope in ln(images above), and the standard error of the former; by Newton's method.
+
+    Block b lies between places b and b + 1; place i is fitted to the blocks below it, as far as the window reaches.
+    """
+    middle = (np.log(left[:-1]) + np.log(left[1:])) / 2
+    offset = middle[None, :] - np.log(left)[:, None]
+    below = (np.arange(len(images)) < np.arange(len(left))[:, None]) & (offset <= np.log(_WINDOW))
+    counts, hits = np.where(below, images, 0), np.where(below, right, 0)
+    level, slope = np.zeros(len(left)), np.full(len(left), _SLOPE)
+    for _ in range(6):
+        rate = _logistic(level[:, None] + slope[:, None] * offset)
+        weight, residual = counts * rate * (1 - rate), hits - counts * rate
+        up = residual.sum(axis=1) - _LEVEL_WEIGHT * level
+        tilt = (residual * offset).sum(axis=1) - _SLOPE_WEIGHT * (slope - _SLOPE)
+        aa, ab = weight.sum(axis=1) + _LEVEL_WEIGHT, (weight * offset).sum(axis=1)
+        bb = (weight * offset * offset).sum(axis=1) + _SLOPE_WEIGHT
+        scale = aa * bb - ab * ab
+        level = level + np.clip((bb * up - ab * tilt) / scale, -2, 2)
+        slope = slope + np.clip((aa * tilt - ab * up) / scale, -2, 2)
+    return level, np.minimum(slope, 0.0), np.sqrt(bb / scale)
+
+
+def _logistic(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -30, 30))))
