@@ -7,6 +7,7 @@ and the part that changed is named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -107,14 +108,8 @@ def policy_faults(policy: Policy) -> Iterator[Fault]:
 
 def draft_faults(draft: Draft) -> Iterator[str]:
     """What a draft that `tune` wrote never has: more error than its budget, a grid that leads elsewhere, twins."""
-    budget = (1 - draft.confidence) / draft.looks
-    asked = [tier for tier in draft.tiers if tier.asked is not None]
-    confidences = [*(tier.confidence for tier in asked), *(limit.confidence for limit in draft.limits)]
-    if None in confidences:
-        yield "a threshold is asked for without a confidence"
-    spent = sum(1 - confidence for confidence in confidences if confidence is not None)
-    if spent > budget * (1 + 1e-9):
-        yield f"its promises may fail with probability {spent:.4g} together; the goals allow {budget:.4g}"
+    yield from _budget_faults(draft)
+    yield from _prevalence_faults(draft)
     places = [(tier.category, tier.action) for tier in draft.tiers]
     if len(set(places)) < len(places) or len({(x.rate, x.source) for x in draft.limits}) < len(draft.limits):
         yield "a promise stands twice"
@@ -125,6 +120,38 @@ def draft_faults(draft: Draft) -> Iterator[str]:
         leads = () if tier.metric == "recall" or tier.asked is None else (tier.asked,)
         if tier.grid[-1:] != leads or any(lower >= higher for higher, lower in pairwise(tier.grid)):
             yield f"{place}: its grid must fall strictly and end at the asked threshold"
+
+
+def _budget_faults(draft: Draft) -> Iterator[str]:
+    budget = (1 - draft.confidence) / draft.looks
+    spent: dict[str, float] = {}
+    for tier in draft.tiers:
+        if tier.asked is not None and tier.confidence is None:
+            yield "a threshold is asked for without a confidence"
+        elif tier.asked is not None and tier.confidence is not None:
+            pot = f"those of {tier.category!r}" if draft.budget == "category" else "its promises"
+            spent[pot] = spent.get(pot, 0.0) + 1 - tier.confidence
+    for limit in draft.limits:
+        pot = "those about unknown images" if draft.budget == "category" else "its promises"
+        spent[pot] = spent.get(pot, 0.0) + 1 - limit.confidence
+    for pot, probability in spent.items():
+        if probability > budget * (1 + 1e-9):
+            yield f"{pot} may fail with probability {probability:.4g} together; the goals allow {budget:.4g}"
+
+
+def _prevalence_faults(draft: Draft) -> Iterator[str]:
+    if draft.prevalence is None:
+        return
+    shares, sample = draft.prevalence.shares, draft.prevalence.sample
+    single = draft.taxonomy.mode == "single-label"
+    needed = (*draft.taxonomy.categories, draft.taxonomy.unknown) if single else draft.taxonomy.categories
+    if not set(needed) <= set(shares) or not set(shares) <= {*needed, draft.taxonomy.unknown}:
+        yield f"its prevalence must give a share of each of {', '.join(needed)}"
+    elif single and abs(math.fsum(shares.values()) - 1) > 1e-6:
+        yield f"the shares of its prevalence sum to {math.fsum(shares.values()):.6g}, not to 1"
+    total = sum(sample.values())
+    if sample and (not total or any(abs(shares.get(name, 0) - n / total) > 1e-9 for name, n in sample.items())):
+        yield "the shares of its prevalence are not those of its sample"
 
 
 def _promise_faults(policy: Policy) -> Iterator[Fault]:

@@ -36,6 +36,8 @@ Mode = Literal["single-label", "multi-label"]
 Scope = Literal["assigned", "any"]
 Metric = Literal["precision", "recall"]
 Signal = Literal["none", "top", "margin", "entropy"]
+Budget = Literal["policy", "family", "category"]
+Method = Literal["counts", "prevalence", "weights"]
 
 
 Name = Annotated[str, Text(r"^[\s\S]+$")]
@@ -162,6 +164,16 @@ class Routing:
 
 
 @dataclass(frozen=True)
+class Prevalence:
+    """Of what production consists: shares of all images that arrive, before anything is rejected or set aside."""
+
+    shares: Mapping[Name, Share]
+    """By category, and under the taxonomy's word for unknown. single-label: they sum to one."""
+    sample: Mapping[Name, Count] = field(default_factory=dict)
+    """Images of each kind in the labelled production sample that the shares were estimated from; empty if given."""
+
+
+@dataclass(frozen=True)
 class DraftTier:
     """A tier as the tune split suggests it, ready to be tested on the certify split."""
 
@@ -217,6 +229,11 @@ class Draft:
     routing: Routing
     tiers: tuple[DraftTier, ...]
     limits: tuple[DraftLimit, ...]
+    budget: Budget = "policy"
+    """What one minus the confidence is the error probability of: all promises together, shared by weight (`policy`) or
+    equally (`family`), or each category's promises by themselves (`category`)."""
+    prevalence: Prevalence | None = None
+    """What precision is promised for; None: for images that come as the certify images do."""
 
 
 @dataclass(frozen=True)
@@ -261,8 +278,13 @@ class Promise:
     reason: str
     """Why it was refused or lowered, and what more it would take; empty where there is nothing to say."""
     needed: Count | None
-    """Refused: further labelled certify images that give an 80 % chance, where that can be told; precision: of the same
-    mix as the certify split; recall: of the category."""
+    """Refused: further labelled certify images that give an 80 % chance, where that can be told."""
+    needed_from: str = ""
+    """Where they would have to come from."""
+    method: Method = "counts"
+    """What the test took into account: plain counts, the production prevalence, or design weights."""
+    kinds: Mapping[Name, Count] = field(default_factory=dict)
+    """At a prevalence: certify images of the category, then of each other kind."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +302,31 @@ class RejectionPromise:
     events: Count
     upper_bound: Share
     reason: str
+    method: Method = "counts"
+    kinds: Mapping[Name, Count] = field(default_factory=dict)
+    """At a prevalence: certify images of each known category."""
+    events_by_kind: tuple[Count, ...] = ()
+    """At a prevalence: how many of each were rejected, in that order."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well scores tell probabilities on the certify split. It describes; no decision and no promise rests on it."""
+
+    method: Name
+    """`raw`, or what was fitted on tune."""
+    images: Count
+    """Certify images that count and have scores."""
+    brier: Share
+    """Mean squared error of the probability of the highest category (multi-label: of every category)."""
+    log_loss: Annotated[float, Range(0.0, 1e6)]
+    """In nats."""
+    ece: Share
+    """Expected calibration error over 15 bins of equal mass."""
+    ece_null: Share
+    """What it would be on average if every probability were true."""
+    smooth_ece: Share
+    smooth_ece_null: Share
 
 
 @dataclass(frozen=True)
@@ -316,6 +363,7 @@ class Evidence:
     summary: Summary
     promises: tuple[Promise, ...]
     rejection: tuple[RejectionPromise, ...]
+    calibration: tuple[Calibration, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from workbench.evaluation.simulate import gate_scores, simulate
 from workbench.policy import parse_policy, policy_document, read_policy, write_policy
 from workbench.predictions import SCORE, PredictionTable
 from workbench.records import DraftTier, Evidence, Policy, Promise, Taxonomy
-from workbench.release.gate import Release, release_draft
+from workbench.release.gate import release_draft
 from workbench.release.ledger import Ledger
 from workbench.release.verification import verify_counts, verify_evidence, verify_vectors
 from worlds import ACCEPT, CATEGORIES, FLAG, make_run, make_world, run_gate
@@ -186,91 +186,6 @@ def test_another_draw_within_groups_is_another_look(world: tuple[Dataset, Predic
     assert release.evidence is not None
     assert other.evidence is not None
     assert release.evidence.look != other.evidence.look
-
-
-def test_uneven_weights_are_refused(tmp_path: Path) -> None:
-    dataset, _ = make_world(tmp_path, n=300)
-    frame = dataset.frame.assign(weight=np.where(np.arange(300) % 2, 1.0, 5.0))
-    uneven = replace(dataset, frame=frame)
-    table = make_run(uneven, np.random.default_rng(0).dirichlet([1, 1, 1], 300))
-    _, release = run_gate(uneven, table)
-    assert release.policy is None
-    assert any(refusal.startswith("weights") for refusal in release.refusals)
-
-
-def labelled_by(world: tuple[Dataset, PredictionTable], share: np.ndarray) -> tuple[Dataset, PredictionTable]:
-    """Certify images keep their label with these (n,) probabilities, all others always."""
-    dataset, table = world
-    lost = (np.random.default_rng(7).random(len(dataset)) > share) & (dataset.frame["split"] == "certify").to_numpy()
-    labels = [None if gone else shown for gone, shown in zip(lost, dataset.frame["labels"], strict=True)]
-    part = replace(dataset, frame=dataset.frame.assign(labels=pd.Series(labels, dtype=object)))
-    return part, make_run(part, table.scores)
-
-
-def check_of(release: Release, name: str) -> list[tuple[bool | None, str]]:
-    return [(check.passed, check.text) for check in release.checks if check.name == name]
-
-
-def test_labels_that_were_chosen_by_score_are_found_out(world: tuple[Dataset, PredictionTable]) -> None:
-    dataset, table = labelled_by(world, world[1].scores.max(axis=1) ** 2)
-    _, release = run_gate(dataset, table)
-    assert (None, None) == (release.policy, release.look)
-    ((passed, told),) = check_of(release, "sampling")
-    assert passed is False
-    assert "they were not labelled at random" in told
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_labels_that_were_chosen_at_random_are_believed(tmp_path: Path, seed: int) -> None:
-    _, release = run_gate(*labelled_by(make_world(tmp_path, seed=seed), np.full(2400, 0.7)))
-    ((passed, told),) = check_of(release, "sampling")
-    assert passed is None
-    assert told.startswith("top scores of ")
-    assert release.look is not None
-
-
-def test_few_images_without_a_label_are_not_compared(world: tuple[Dataset, PredictionTable]) -> None:
-    _, release = run_gate(*labelled_by(world, np.where(world[1].scores.max(axis=1) < 0.42, 0.0, 1.0)))
-    assert 0 < sum("have no label" in told for _, told in check_of(release, "labels"))
-    assert [] == check_of(release, "sampling")
-
-
-def test_a_set_sampled_by_score_needs_weights(world: tuple[Dataset, PredictionTable]) -> None:
-    dataset = replace(world[0], sampling="by score")
-    assert world[0].digest != dataset.digest
-    table = make_run(dataset, world[1].scores)
-    draft, release = run_gate(dataset, table)
-    assert [False] == [passed for passed, _ in check_of(release, "sampling")]
-    assert any("sampled by score and carries no weights: " in refusal for refusal in release.refusals)
-    weights = np.where(table.scores.max(axis=1) < 0.5, 4.0, 1.0)
-    weighted = replace(dataset, frame=dataset.frame.assign(weight=weights))
-    given = release_draft(draft, make_run(weighted, table.scores), weighted, ledger=Ledger.in_memory())
-    assert [None] == [passed for passed, _ in check_of(given, "sampling")]
-
-
-@pytest.mark.parametrize(
-    ("collected", "dates", "made", "told"),
-    [
-        ("2026-01-31", None, "2026-03-01", "end on 2026-01-31, the model was made on 2026-03-01"),
-        ("2026-03-01", None, "2026-03-01", None),
-        ("", None, "2026-03-01", None),
-        ("2026-01-31", None, "", None),
-        ("2026-05-01", ["2025-12-01", "2026-02-27T10:00:00", "in summer"], "2026-03-01", "end on 2026-02-27"),
-        ("2026-01-31", ["2026-03-02", "", ""], "2026-03-01", None),
-        ("2026-01-31", ["", "in summer", ""], "2026-03-01", "end on 2026-01-31"),
-    ],
-)
-def test_a_set_that_is_older_than_the_model_is_noted(
-    world: tuple[Dataset, PredictionTable], collected: str, dates: list[str] | None, made: str, told: str | None
-) -> None:
-    dataset, table = world
-    columns = {} if dates is None else {"Date": (dates * len(dataset))[: len(dataset)]}
-    dated = replace(dataset, collected=collected, frame=dataset.frame.assign(**columns))
-    assert dataset.digest == dated.digest
-    draft, _ = run_gate(dataset, table)
-    found = check_of(release_draft(draft, table, dated, ledger=Ledger.in_memory(), made=made), "age")
-    assert (told is not None) == bool(found)
-    assert all(passed is None and str(told) in words for passed, words in found)
 
 
 def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:

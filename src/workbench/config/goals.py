@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.errors import ConfigError
-from workbench.records import OUTCOMES, REVIEW, Action, Metric, Scope, Signal, Taxonomy
+from workbench.records import OUTCOMES, REVIEW, Action, Budget, Metric, Prevalence, Scope, Signal, Taxonomy
 
 
 class _Strict(BaseModel):
@@ -35,6 +36,9 @@ class TierGoal(_Strict):
     """The policy may be exported although this promise is refused."""
     weight: float = Field(default=1.0, ge=0.001, le=1000)
     """Share of the error budget, relative to the other promises."""
+    ask: Literal["goal", "cost"] = "goal"
+    """What chooses the threshold on tune: the goal itself, or the least expected cost (see `CostGoal`). `at_least` is
+    promised either way."""
 
 
 class Limit(_Strict):
@@ -43,6 +47,32 @@ class Limit(_Strict):
     at_most: float = Field(ge=0.0001, le=0.99)
     waived: bool = False
     weight: float = Field(default=1.0, ge=0.001, le=1000)
+
+
+class PrevalenceGoal(_Strict):
+    """Of what production consists: by category and under the word for unknown, either shares or counted images."""
+
+    shares: Mapping[str, float] = Field(default_factory=dict)
+    """Known shares of all arriving images."""
+    counts: Mapping[str, int] = Field(default_factory=dict)
+    """Images of each kind in a labelled random sample of production; what that leaves open costs error budget."""
+
+    def record(self) -> Prevalence:
+        """As the draft and the policy hold it."""
+        total = sum(self.counts.values())
+        shares = {name: count / total for name, count in self.counts.items()} if self.counts else dict(self.shares)
+        return Prevalence(shares, dict(self.counts))
+
+
+class CostGoal(_Strict):
+    """What mistakes and reviews cost, in one unit; tiers with `ask = "cost"` get the cheapest thresholds."""
+
+    false_positive: float = Field(ge=0)
+    """An automatic action on an image that does not show the category."""
+    false_negative: float = Field(ge=0)
+    """An image of the category on which nothing fires."""
+    review: float = Field(ge=0)
+    """An image that a person looks at."""
 
 
 class RejectionGoal(_Strict):
@@ -74,6 +104,9 @@ class Goals(_Strict):
     """What happens where no tier fires and the image is not rejected."""
     on_quality: str = REVIEW
     on_outcome: Mapping[str, str] = Field(default_factory=dict)
+    budget: Budget = "policy"
+    """What the confidence is about: all promises together, sharing the error budget by weight (`policy`) or equally
+    (`family`), or the promises of each category by themselves (`category`)."""
     looks: int = Field(default=1, ge=1, le=100)
     """How many different choices may be tested on the same certify images; each gets that part of the budget."""
     actions: tuple[ActionGoal, ...] = Field(default=DEFAULT_ACTIONS, strict=False)
@@ -81,6 +114,9 @@ class Goals(_Strict):
     """For every category that `category` does not name."""
     category: Mapping[str, Tiers] = Field(default_factory=dict)
     rejection: RejectionGoal = RejectionGoal(signal="none")
+    prevalence: PrevalenceGoal | None = None
+    """None: precision is promised for images that come as the certify images do."""
+    costs: CostGoal | None = None
 
     def tiers_of(self, category: str) -> tuple[TierGoal, ...]:
         """The tiers of one category, by rising rank."""
@@ -105,7 +141,12 @@ def check_goals(goals: Goals, taxonomy: Taxonomy, where: str) -> None:
     """Refuse goals that no policy could hold; ConfigError lists every fault, each with its field."""
     faults = [*_action_faults(goals), *_category_faults(goals, taxonomy)]
     if not faults:
-        faults = [*_tier_faults(goals, taxonomy), *_rejection_faults(goals, taxonomy)]
+        faults = [
+            *_tier_faults(goals, taxonomy),
+            *_rejection_faults(goals, taxonomy),
+            *_prevalence_faults(goals, taxonomy),
+            *_cost_faults(goals),
+        ]
     if faults:
         raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
 
@@ -180,3 +221,39 @@ def _rejection_faults(goals: Goals, taxonomy: Taxonomy) -> Iterator[str]:
         yield "rejection: say unknown_accepted or known_rejected, so that there is a threshold to choose"
     if taxonomy.mode == "multi-label" and goals.rejection.signal not in ("none", "top"):
         yield f"rejection.signal: {goals.rejection.signal!r} needs one category per image; multi-label knows top"
+
+
+def _prevalence_faults(goals: Goals, taxonomy: Taxonomy) -> Iterator[str]:
+    given = goals.prevalence
+    if given is None:
+        return
+    if bool(given.shares) == bool(given.counts):
+        yield "prevalence: give either shares or counts"
+        return
+    field = "shares" if given.shares else "counts"
+    named: Mapping[str, float] = given.shares or given.counts
+    kinds = (*taxonomy.categories, taxonomy.unknown)
+    for name in named:
+        if name not in kinds:
+            yield f"prevalence.{field}.{name}: no such category; known: {', '.join(kinds)}"
+    for name in kinds:
+        if name not in named and not (name == taxonomy.unknown and taxonomy.mode == "multi-label"):
+            yield f"prevalence.{field}: {name!r} is missing (0 where production has none)"
+    for name, value in named.items():
+        if value < 0 or (given.shares and value > 1):
+            yield (
+                f"prevalence.{field}.{name}: {value} is no share" if given.shares else f"prevalence.{field}.{name}: < 0"
+            )
+    total = math.fsum(named.values())
+    if given.counts and not total:
+        yield "prevalence.counts: the sample is empty"
+    if given.shares and taxonomy.mode == "single-label" and abs(total - 1) > 1e-6:
+        yield f"prevalence.shares: they sum to {total:.6g}; in single-label mode they are shares of all images, so 1"
+    if given.counts and taxonomy.mode == "multi-label":
+        yield "prevalence.counts: in multi-label mode an image counts several times; give shares"
+
+
+def _cost_faults(goals: Goals) -> Iterator[str]:
+    tiers = [*goals.tiers, *(tier for tiers in goals.category.values() for tier in tiers)]
+    if goals.costs is None and any(tier.ask == "cost" for tier in tiers):
+        yield 'costs: a tier says ask = "cost", so say what a false_positive, a false_negative and a review cost'

@@ -27,7 +27,7 @@ from workbench.evaluation.prevalence import (
     precision_p_values,
     proves,
 )
-from workbench.evaluation.sample_size import events_needed, least_events, negatives_needed
+from workbench.evaluation.sample_size import events_needed, least_events, negatives_needed, trials_needed
 from workbench.evaluation.uncovering import uncover
 from workbench.records import Step
 
@@ -205,6 +205,17 @@ def certify_selective_error(
     `certify_precision` of right answers; `lower_bound` and the steps speak of their share (Geifman and El-Yaniv 2017).
     """
     return certify_precision(accepted, ~np.asarray(wrong, dtype=bool), 1 - at_most, confidence, grid, groups, seed=seed)
+
+
+def weighted_rate_bound(events: np.ndarray, weights: np.ndarray, delta: float, seed: int = 0) -> float:
+    """Upper bound on the weighted share of events among images with known weights; 1 if there are none.
+
+    `events` (k,) bool, `weights` (k,) > 0, the largest of them taken as the largest that the design gives.
+    """
+    if not len(events):
+        return 1.0
+    order = _draw_order(np.zeros(len(events)), events, weights, seed)
+    return 1 - _weighted_bound(events[order], weights[order], delta)
 
 
 def tolerance_rank(positives: int, at_least: float, confidence: float) -> int:
@@ -469,46 +480,54 @@ def _refuse_precision(
 def _refuse_mixed(counts: Counts, mix: Mix, steps: list[Step], n: int, at_least: float, delta: float) -> Refusal:
     """Precision at a prevalence stands or falls with images of other kinds: their number is what is asked for."""
     first = steps[0]
-    level = (delta - mix.spent) / 2
     bound = float(precision_bound(counts.at(slice(1)), mix, delta)[0])
-    recall = float(lower_bound(counts.true_positives[0], counts.positives, level)) if counts.positives else 0.0
-    empty = (counts.negatives == 0) & (mix.others > 0)
-    if not counts.positives or not recall:
+    empty = int(((counts.negatives == 0) & (mix.others > 0)).sum())
+    if not counts.true_positives[0]:
         reason = f"none of {counts.positives} images of the category scores {first.threshold:.4g} or more"
-    elif empty.any():
-        reason = f"{int(empty.sum())} kinds of other images have a share in production and no image here"
+    elif empty:
+        reason = f"{empty} kinds of other images have a share in production and no image here"
     else:
         false = first.events - first.successes
         reason = (
             f"at a share of {mix.share:.4g}, precision at {first.threshold:.4g} may be as low as {bound:.3f} "
             f"({false} false among {int(counts.negatives.sum())} other images)"
         )
-
-    def ask() -> int | None:
-        if not recall or empty.any():
-            return None
-        return _further_negatives(counts, mix, at_least, level, recall)
-
     errors = first.events - first.successes
     drawn_from = "images of other kinds, in the mix that production sees"
-    return Refusal(reason, n, first.events, errors, (first,), drawn_from, ask)
+    level = (delta - mix.spent) / 2
+    return Refusal(
+        reason,
+        n,
+        first.events,
+        errors,
+        (first,),
+        drawn_from,
+        lambda: None if empty else _further_negatives(counts, mix, at_least, level),
+    )
 
 
-def _further_negatives(counts: Counts, mix: Mix, at_least: float, level: float, recall: float) -> int | None:
-    """Further images of other kinds, drawn in production's mix, for an 80 % chance at the grid's first point.
+def _further_negatives(counts: Counts, mix: Mix, at_least: float, level: float) -> int | None:
+    """Further images of other kinds, drawn in production's mix, for an 80 % chance: at the first point, or the best.
 
-    With the false-positive rates seen here (none at all counts as half an error) and the same bound on recall.
+    If their false-positive rates are those seen here and recall is proven as here. Where no image of another kind was
+    taken for the category, so many that none of them may be.
     """
-    highest = mix.share * recall * (1 - at_least) / (at_least * (1 - mix.share))
-    rates = counts.false_positives[0] / np.maximum(counts.negatives, 1)
-    seen = float((mix.others * rates).sum() / mix.others.sum())
     here = int(counts.negatives.sum())
-    truly = max(seen, 0.5 / (here + 1)) if counts.false_positives[0].any() else 0.0
-    fewest = negatives_needed(at_least, mix.share, recall, level)
-    if highest >= 1 or not truly:
-        return max(1, fewest - here)
-    wanted = events_needed(1 - highest, 1 - truly, 1 - level)
-    return None if wanted is None else max(1, wanted - here)
+    spread = range(0, len(counts.true_positives), -(-len(counts.true_positives) // _MOST_FORECASTS))
+    totals = [_negatives_for(counts.at(slice(place, place + 1)), mix, at_least, level) for place in spread]
+    possible = [total for total in totals if total is not None]
+    return max(1, (totals[0] or min(possible)) - here) if possible else None
+
+
+def _negatives_for(counts: Counts, mix: Mix, at_least: float, level: float) -> int | None:
+    recall = float(lower_bound(int(counts.true_positives[0]), counts.positives, level)) if counts.positives else 0.0
+    if not recall:
+        return None
+    highest = mix.share * recall * (1 - at_least) / (at_least * (1 - mix.share))
+    if highest >= 1 or not counts.false_positives[0].any():
+        return negatives_needed(at_least, mix.share, recall, level)
+    rates = counts.false_positives[0] / np.maximum(counts.negatives, 1)
+    return trials_needed(highest, float((mix.others * rates).sum() / mix.others.sum()), 1 - level)
 
 
 def _further_images(steps: Sequence[Step], n: int, at_least: float, confidence: float) -> int | None:

@@ -6,7 +6,8 @@ counted on. `release.gate` tests it on the certify split.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,16 +17,16 @@ from workbench.canonical import binary32
 from workbench.config.goals import Goals, Limit, TierGoal
 from workbench.documents import from_document, parse_json, to_document, write_document
 from workbench.errors import ConfigError, DocumentError
-from workbench.evaluation.intervals import critical_successes, upper_bound, upper_tail
+from workbench.evaluation.costs import Costs, cheapest
+from workbench.evaluation.grids import count_falling, precision_grid, roundest
+from workbench.evaluation.intervals import upper_bound
 from workbench.evaluation.labelled import Labelled
+from workbench.evaluation.production import category_mix, image_weights
 from workbench.evaluation.sample_size import least_events
 from workbench.evaluation.simulate import Gated, gate_scores, signals
-from workbench.records import CENSORED, Draft, DraftLimit, DraftTier, Rejection, Routing, Scope
+from workbench.records import CENSORED, Draft, DraftLimit, DraftTier, Prevalence, Rejection, Routing, Scope
 
 SCHEMA_VERSION = "1.0"
-STEP = 1.08
-"""From one grid point to the next the expected number of certify images grows by this factor."""
-_SAME_CHANCE = 0.005
 _MOST_LIMITS = 400
 
 
@@ -37,6 +38,7 @@ class Tuning:
     gated: Gated
     growth: float
     """Certify images per tune image."""
+    prevalence: Prevalence | None = None
 
 
 def draft_thresholds(labelled: Labelled, goals: Goals, certify_images: int) -> Draft:
@@ -51,15 +53,15 @@ def draft_thresholds(labelled: Labelled, goals: Goals, certify_images: int) -> D
     wanted = _wanted(goals, tune)
     growth = certify_images / len(tune)
     rejection = choose_rejection(tune, goals, _delta_if_all(goals, wanted, tune))
-    tuning = Tuning(tune, _gate(tune, rejection), growth)
+    prevalence = None if goals.prevalence is None else goals.prevalence.record()
+    tuning = Tuning(tune, _gate(tune, rejection), growth, prevalence)
     hopeful = [_ask(tuning, goals, category, tier) for category, tier in wanted]
     limits = list(_limits(goals, tune))
-    budget = (1 - goals.confidence) / goals.looks
-    total = sum(tier.weight for (_, tier), ask in zip(wanted, hopeful, strict=True) if ask.asked is not None)
-    total = total + sum(limit.weight for _, _, limit in limits) or 1.0  # nothing is asked: nothing is shared out
+    asked = [(category, tier) for (category, tier), ask in zip(wanted, hopeful, strict=True) if ask.asked is not None]
+    share = _budget_shares(goals, asked, [limit for _, _, limit in limits])
     tiers = [
-        _with_grid(ask, tuning, budget * tier.weight / total, _automatic(goals, tier))
-        for (_, tier), ask in zip(wanted, hopeful, strict=True)
+        _with_grid(ask, tuning, share(tier, category), _automatic(goals, tier))
+        for (category, tier), ask in zip(wanted, hopeful, strict=True)
     ]
     return Draft(
         SCHEMA_VERSION,
@@ -74,10 +76,32 @@ def draft_thresholds(labelled: Labelled, goals: Goals, certify_images: int) -> D
         Routing(goals.below, goals.on_quality, dict(goals.on_outcome)),
         tuple(tiers),
         tuple(
-            DraftLimit(rate, source, limit.at_most, limit.waived, 1 - budget * limit.weight / total)  # type: ignore[arg-type]
+            DraftLimit(rate, source, limit.at_most, limit.waived, 1 - share(limit, None))  # type: ignore[arg-type]
             for rate, source, limit in limits
         ),
+        goals.budget,
+        prevalence,
     )
+
+
+def _budget_shares(
+    goals: Goals, asked: Sequence[tuple[str, TierGoal]], limits: Sequence[Limit]
+) -> Callable[[TierGoal | Limit, str | None], float]:
+    """The error probability of each promise: (its goal, its category or None for a limit) → delta."""
+    budget = (1 - goals.confidence) / goals.looks
+    total: Counter[str | None] = Counter()
+
+    def own(goal: TierGoal | Limit) -> float:
+        return 1.0 if goals.budget == "family" else goal.weight
+
+    def pot(category: str | None) -> str | None:
+        return category if goals.budget == "category" else None
+
+    for category, tier in asked:
+        total[pot(category)] += own(tier)  # type: ignore[assignment]  # weights are no whole numbers
+    for limit in limits:
+        total[pot(None)] += own(limit)  # type: ignore[assignment]
+    return lambda goal, category: budget * own(goal) / (total[pot(category)] or 1.0)
 
 
 def accepted(gated: Gated, tiers: Sequence[DraftTier], automatic: frozenset[str]) -> np.ndarray:
@@ -139,16 +163,6 @@ def _between(loosest: float | None, strictest: float | None, candidates: list[fl
     if candidates.index(loosest) > candidates.index(strictest):
         return strictest
     return (loosest + strictest) / 2
-
-
-def roundest(above: float, up_to: float) -> float:
-    """The binary32 with the fewest decimals in (above, up_to]; `up_to` itself if nothing shorter lies there."""
-    for digits in range(1, 9):
-        scale = 10**digits
-        candidate = binary32(np.floor(up_to * scale) / scale)
-        if above < candidate <= up_to:
-            return candidate
-    return up_to
 
 
 def _gate(labelled: Labelled, rejection: Rejection) -> Gated:
@@ -222,16 +236,23 @@ def _keeps_unknown(tune: Labelled, told: np.ndarray, at_most: float, delta: floa
 
 
 def _ask(tuning: Tuning, goals: Goals, category: str, tier: TierGoal) -> DraftTier:
-    """The tier with the threshold that reaches the goal on tune, no grid yet."""
+    """The tier with the threshold that reaches the goal on tune, or that costs least there; no grid yet."""
     tune = tuning.labelled
     scope: Scope = goals.scope_of(tier, tune.taxonomy)
     column = tune.taxonomy.categories.index(category)
-    reach = tuning.gated.reach(column, scope, automatic=_automatic(goals, tier))
-    truth = tune.truth[:, column]
-    find = _lowest_precise if tier.metric == "precision" else _highest_recalling
     floor = np.float32(tune.info.floors.get(category, 0.0))
-    least = float(np.nextafter(floor, np.float32(-1)))
-    asked, trials, successes, reason = find(reach, truth, tier.at_least, least)
+    rows = _Rows(
+        tuning.gated.reach(column, scope, automatic=_automatic(goals, tier)),
+        tune.truth[:, column],
+        image_weights(tune, tuning.prevalence, column),
+        float(np.nextafter(floor, np.float32(-1))),
+    )
+    if tier.ask == "cost":
+        found = _cheapest(rows, tuning, goals, column, tier)
+    else:
+        find = _lowest_precise if tier.metric == "precision" else _highest_recalling
+        found = find(rows, tier.at_least)
+    asked, trials, successes, reason = found
     return DraftTier(
         category,
         tier.action,
@@ -248,47 +269,80 @@ def _ask(tuning: Tuning, goals: Goals, category: str, tier: TierGoal) -> DraftTi
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The tune rows as one tier sees them."""
+
+    reach: np.ndarray
+    truth: np.ndarray
+    weights: np.ndarray | None
+    least: float
+    """Thresholds lie above it."""
+
+
 _Found = tuple[float | None, int, int, str]
 """(threshold, trials, successes, why there is none)."""
 
 
-def _lowest_precise(reach: np.ndarray, truth: np.ndarray, at_least: float, least: float) -> _Found:
+def _lowest_precise(rows: _Rows, at_least: float) -> _Found:
     """The lowest threshold, above `least`, with that precision, where as many images count as could ever pass."""
-    points, events, successes = _counts(reach, truth)
-    enough = events >= least_events(at_least, 0.5)
-    good = enough & (successes / np.maximum(events, 1) >= at_least)
+    counts = count_falling(rows.reach, rows.truth, rows.weights)
+    enough = counts.events >= least_events(at_least, 0.5)
+    good = enough & (counts.precision >= at_least)
     if not good.any():
-        best = float(np.max(successes[enough] / events[enough], initial=0.0))
+        best = float(np.max(counts.precision[enough], initial=0.0))
         reason = f"precision on tune is at most {best:.3f}" if enough.any() else "it is scarcely ever predicted on tune"
         return None, 0, 0, reason
     place = int(np.flatnonzero(good)[-1])
-    below = float(points[place + 1]) if place + 1 < len(points) else least
-    return roundest(below, float(points[place])), int(events[place]), int(successes[place]), ""
+    below = float(counts.points[place + 1]) if place + 1 < len(counts.points) else rows.least
+    threshold = roundest(below, float(counts.points[place]))
+    return threshold, int(counts.events[place]), int(counts.successes[place]), ""
 
 
-def _highest_recalling(reach: np.ndarray, truth: np.ndarray, at_least: float, least: float) -> _Found:
+def _highest_recalling(rows: _Rows, at_least: float) -> _Found:
     """The highest threshold, above `least`, that finds that share of the images of the category."""
-    positives = np.sort(reach[truth])[::-1]
+    order = np.argsort(-rows.reach[rows.truth], kind="stable")
+    positives = rows.reach[rows.truth][order]
     if len(positives) == 0:
         return None, 0, 0, "tune has no image of the category"
-    found = np.arange(1, len(positives) + 1)
-    place = int(np.argmax(found / len(positives) >= at_least))
+    weights = np.ones(len(positives)) if rows.weights is None else rows.weights[rows.truth][order]
+    found = np.cumsum(weights) / max(weights.sum(), 1e-300)
+    place = min(int(np.argmax(found >= at_least - 1e-12)), len(positives) - 1)
     threshold = float(positives[place])
     if threshold == CENSORED:
-        reachable = float((positives > CENSORED).mean())
+        reachable = float(found[positives > CENSORED].max(initial=0.0))
         return None, len(positives), 0, f"only {reachable:.3f} of the category's images on tune are within reach"
-    below = reach[reach < threshold]
-    threshold = roundest(float(below.max(initial=np.float32(least))), threshold)
+    threshold = _rounded_down(rows, threshold)
     return threshold, len(positives), int((positives >= threshold).sum()), ""
 
 
-def _counts(reach: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(falling distinct scores, images at or above each, those that show the category)."""
-    possible = reach > CENSORED
-    points, inverse = np.unique(-reach[possible], return_inverse=True)
-    events = np.cumsum(np.bincount(inverse, minlength=len(points)))
-    successes = np.cumsum(np.bincount(inverse, weights=truth[possible], minlength=len(points))).astype(int)
-    return -points, events, successes
+def _rounded_down(rows: _Rows, threshold: float) -> float:
+    """The roundest threshold that lets the same images pass."""
+    below = rows.reach[rows.reach < threshold]
+    return roundest(float(below.max(initial=np.float32(rows.least))), threshold)
+
+
+def _cheapest(rows: _Rows, tuning: Tuning, goals: Goals, column: int, tier: TierGoal) -> _Found:
+    """The threshold of this tier where flagging, acting and mistakes together cost least on tune."""
+    assert goals.costs is not None  # noqa: S101 -- `check_goals` has seen to it
+    if not rows.truth.any():
+        return None, 0, 0, "tune has no image of the category"
+    scope: Scope = "any" if tuning.gated.mode == "multi-label" else "assigned"
+    choice = cheapest(
+        tuning.gated.reach(column, "any", automatic=False),
+        rows.truth,
+        Costs(goals.costs.false_positive, goals.costs.false_negative, goals.costs.review),
+        None if tuning.prevalence is None else tuning.prevalence.shares.get(tuning.gated.taxonomy.categories[column]),
+        rows.weights,
+        act_reach=tuning.gated.reach(column, scope, automatic=True),
+    )
+    chosen = choice.act if _automatic(goals, tier) else choice.flag
+    if chosen is None:
+        return None, 0, 0, "at these costs it is cheapest never to do it"
+    threshold = _rounded_down(rows, max(chosen, rows.least))
+    fires = rows.reach >= np.float32(threshold)
+    trials = fires if tier.metric == "precision" else rows.truth
+    return threshold, int(trials.sum()), int((fires & rows.truth).sum()), ""
 
 
 def _with_grid(tier: DraftTier, tuning: Tuning, delta: float, automatic: bool) -> DraftTier:
@@ -299,33 +353,12 @@ def _with_grid(tier: DraftTier, tuning: Tuning, delta: float, automatic: bool) -
     column = tuning.labelled.taxonomy.categories.index(tier.category)
     reach = tuning.gated.reach(column, tier.scope, automatic=automatic)
     truth = tuning.labelled.truth[:, column]
-    grid = precision_grid(reach, truth, tier.asked, tier.at_least, delta, tuning.growth)
+    weights = image_weights(tuning.labelled, tuning.prevalence, column)
+    mix = None
+    if tuning.prevalence is not None:
+        mix = category_mix(tuning.labelled, tuning.prevalence, column, delta)
+    grid = precision_grid(reach, truth, tier.asked, tier.at_least, delta, tuning.growth, weights=weights, mix=mix)
     return replace(tier, confidence=1 - delta, grid=grid)
-
-
-def precision_grid(
-    reach: np.ndarray, truth: np.ndarray, asked: float, at_least: float, delta: float, growth: float
-) -> tuple[float, ...]:
-    """Falling thresholds that end at `asked`, chosen from tune scores (n,) and labels (n,) alone.
-
-    A walk that fails at its first point certifies nothing, so it starts where tune, scaled by `growth` certify images
-    per tune image, gives the test its best chance; among starts of nearly the same chance, at the lowest. From there
-    each point expects STEP times as many images as the one before, until the asked threshold is reached. Any grid is
-    valid that does not look at certify labels; this one only decides how often the test succeeds.
-    """
-    points, events, successes = _counts(np.where(reach >= np.float32(asked), reach, np.float32(CENSORED)), truth)
-    expected = np.maximum(np.round(events * growth), 1)
-    critical = critical_successes(expected, at_least, delta)
-    chance = upper_tail(critical, expected, (successes + 0.5) / (events + 1))
-    place = int(np.flatnonzero(chance >= chance.max() - _SAME_CHANCE)[-1])
-    grid: list[float] = []
-    while place < len(points):
-        below = float(points[place + 1]) if place + 1 < len(points) else asked
-        point = max(roundest(below, float(points[place])), asked)
-        if not grid or point < grid[-1]:
-            grid.append(point)
-        place = max(int(np.searchsorted(events, events[place] * STEP)), place + 1)
-    return (*grid, asked) if grid[-1] > asked else tuple(grid)
 
 
 def write_draft(draft: Draft, path: Path) -> None:

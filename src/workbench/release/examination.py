@@ -6,7 +6,7 @@ Only here are certify labels read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,13 +18,32 @@ from scipy.sparse.csgraph import connected_components
 from workbench.canonical import digest
 from workbench.dataset.images import Dataset
 from workbench.documents import to_document
-from workbench.evaluation.certify import Certificate, Refusal, certify_precision, certify_recall
+from workbench.evaluation.certify import (
+    Certificate,
+    Refusal,
+    certify_precision,
+    certify_recall,
+    weighted_rate_bound,
+)
 from workbench.evaluation.intervals import lower_bound, upper_bound
 from workbench.evaluation.labelled import Labelled, join
+from workbench.evaluation.prevalence import mixed_rate_bound
+from workbench.evaluation.production import category_mix, kinds_of
 from workbench.evaluation.simulate import Gated, gate_scores
 from workbench.evaluation.thresholds import accepted
 from workbench.predictions import PredictionTable
-from workbench.records import Draft, DraftLimit, DraftTier, Evidence, Promise, RejectionPromise, Summary
+from workbench.records import (
+    Draft,
+    DraftLimit,
+    DraftTier,
+    Evidence,
+    Method,
+    Prevalence,
+    Promise,
+    RejectionPromise,
+    Summary,
+)
+from workbench.release.calibrated import describe_calibration
 
 _LimitVerdict = Literal["certified", "refused", "stress-test", "waived"]
 
@@ -39,6 +58,14 @@ class Certify:
     gated: Gated
     set_aside: int
     """Labelled certify images that do not count."""
+    tune: Labelled
+    """The tune rows, on which calibration is fitted."""
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """(n,) float64: the design weights; None if they are all the same."""
+        weights = self.rows.frame["weight"].to_numpy(dtype=np.float64)
+        return weights if len(weights) and (weights != weights[0]).any() else None
 
 
 def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: int) -> Certify:
@@ -52,21 +79,23 @@ def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: i
     drawn = _draw_rows(labelled, contents, dataset, seed)
     rows = labelled.rows(drawn)
     gated = gate_scores(rows.scores, rows.unknown_scores, rows.answered, draft.rejection, rows.taxonomy)
-    return Certify(rows, contents[drawn].reset_index(drop=True), gated, int(on_certify.sum() - drawn.sum()))
+    set_aside = int(on_certify.sum() - drawn.sum())
+    return Certify(rows, contents[drawn].reset_index(drop=True), gated, set_aside, labelled.on("tune"))
 
 
 def examine(draft: Draft, certify: Certify, seed: int, look_number: int = 1) -> Evidence:
     """Every promise of the draft, tested; `look_number` is which of the planned looks at these images this is."""
     automatic = frozenset(action.name for action in draft.actions if action.kind == "automatic")
-    promises = [_test_tier(tier, certify, tier.action in automatic) for tier in draft.tiers]
+    promises = [_test_tier(tier, draft, certify, seed, tier.action in automatic) for tier in draft.tiers]
     return Evidence(
         draft=draft,
         look=look_digest(draft, certify, seed),
         look_number=look_number,
         seed=seed,
         summary=_summary(certify),
-        promises=tuple(_nest(promises, draft, certify, automatic)),
-        rejection=tuple(_test_limit(limit, draft, certify, automatic) for limit in draft.limits),
+        promises=tuple(_nest(promises, draft, certify, seed, automatic)),
+        rejection=tuple(_test_limit(limit, draft, certify, seed, automatic) for limit in draft.limits),
+        calibration=describe_calibration(certify.tune, certify.rows),
     )
 
 
@@ -105,47 +134,70 @@ def _components(dataset: Dataset) -> np.ndarray:
     return np.asarray(connected_components(links, directed=False)[1][groups])
 
 
-def _test_tier(tier: DraftTier, certify: Certify, automatic: bool) -> Promise:
+def _test_tier(tier: DraftTier, draft: Draft, certify: Certify, seed: int, automatic: bool) -> Promise:
     if tier.asked is None or tier.confidence is None:
         return _promise(tier, None, None, 0, 0, 0, reason=f"nothing was asked: {tier.reason}")
     column = certify.rows.taxonomy.categories.index(tier.category)
     reach = certify.gated.reach(column, tier.scope, automatic=automatic)
     truth = certify.rows.truth[:, column]
     if tier.metric == "precision":
-        return _test_precision(tier, reach, truth)
+        return _test_precision(tier, draft, certify, seed, reach, truth)
     missed = int((truth & ~certify.gated.usable).sum())
-    return _test_recall(tier, reach, truth, missed)
+    return _test_recall(tier, certify, seed, reach, truth, missed)
 
 
-def _test_precision(tier: DraftTier, reach: np.ndarray, truth: np.ndarray) -> Promise:
+def _test_precision(
+    tier: DraftTier, draft: Draft, certify: Certify, seed: int, reach: np.ndarray, truth: np.ndarray
+) -> Promise:
     assert tier.confidence is not None  # noqa: S101 -- `_test_tier` has seen to it
-    found = certify_precision(reach, truth, tier.at_least, tier.confidence, tier.grid)
+    mix, kinds, method, weights = None, dict[str, int](), _method(certify), certify.weights
+    if draft.prevalence is not None:
+        column = certify.rows.taxonomy.categories.index(tier.category)
+        mix = category_mix(certify.rows, draft.prevalence, column, 1 - tier.confidence)
+        counts = (int(truth.sum()), *np.bincount(mix.kinds[~truth], minlength=len(mix.others)).tolist())
+        kinds = dict(zip(kinds_of(certify.rows.taxonomy, column), counts, strict=True))
+        method, weights = "prevalence", None
+    found = certify_precision(
+        reach, truth, tier.at_least, tier.confidence, tier.grid, prevalence=mix, weights=weights, seed=seed
+    )
     if isinstance(found, Refusal):
-        return _refused(tier, found, found.k, found.k - found.errors, 0)
+        return replace(_refused(tier, found, found.k, found.k - found.errors, 0), method=method, kinds=kinds)
     reason = "" if found.threshold == tier.asked else _stopped(found)
     return replace(
         _promise(tier, found.threshold, found.lower_bound, found.k, found.k - found.errors, 0, reason),
         walk=found.steps,
+        method=method,
+        kinds=kinds,
     )
 
 
-def _test_recall(tier: DraftTier, reach: np.ndarray, truth: np.ndarray, missed: int) -> Promise:
+def _method(certify: Certify) -> Method:
+    return "counts" if certify.weights is None else "weights"
+
+
+def _test_recall(
+    tier: DraftTier, certify: Certify, seed: int, reach: np.ndarray, truth: np.ndarray, missed: int
+) -> Promise:
     assert tier.confidence is not None and tier.asked is not None  # noqa: S101, PT018 -- `_test_tier` has seen to it
-    found = certify_recall(reach, truth, tier.at_least, tier.confidence)
+    found = certify_recall(reach, truth, tier.at_least, tier.confidence, weights=certify.weights, seed=seed)
+    method = _method(certify)
     if isinstance(found, Refusal):
-        return _refused(tier, found, found.k, found.k - found.errors, missed)
+        return replace(_refused(tier, found, found.k, found.k - found.errors, missed), method=method)
     promise = _promise(tier, min(tier.asked, found.threshold), None, 0, 0, missed)
-    return _count_recall(promise, reach, truth)
+    return _count_recall(replace(promise, method=method), certify, seed, reach, truth)
 
 
-def _count_recall(promise: Promise, reach: np.ndarray, truth: np.ndarray) -> Promise:
+def _count_recall(promise: Promise, certify: Certify, seed: int, reach: np.ndarray, truth: np.ndarray) -> Promise:
     """The figures of a recall promise at the threshold it is exported with."""
     assert promise.certified is not None  # noqa: S101 -- only certified promises come here
     assert promise.confidence is not None  # noqa: S101 -- as above
-    positives = reach[truth]
-    successes = int((positives >= np.float32(promise.certified)).sum())
-    bound = float(lower_bound(successes, len(positives), 1 - promise.confidence))
-    return replace(promise, trials=len(positives), successes=successes, lower_bound=bound)
+    found = reach[truth] >= np.float32(promise.certified)
+    successes, delta = int(found.sum()), 1 - promise.confidence
+    if certify.weights is None:
+        bound = float(lower_bound(successes, len(found), delta))
+    else:
+        bound = 1 - weighted_rate_bound(~found, certify.weights[truth], delta, seed)
+    return replace(promise, trials=len(found), successes=successes, lower_bound=bound)
 
 
 def _stopped(found: Certificate) -> str:
@@ -158,7 +210,8 @@ def _stopped(found: Certificate) -> str:
 
 def _refused(tier: DraftTier, found: Refusal, trials: int, successes: int, missed: int) -> Promise:
     promise = _promise(tier, None, None, trials, successes, missed, found.reason)
-    return replace(promise, walk=found.steps, needed=found.needed)
+    needed = found.needed
+    return replace(promise, walk=found.steps, needed=needed, needed_from="" if needed is None else found.drawn_from)
 
 
 def _promise(
@@ -191,14 +244,16 @@ def _promise(
     )
 
 
-def _nest(promises: list[Promise], draft: Draft, certify: Certify, automatic: frozenset[str]) -> Iterator[Promise]:
+def _nest(
+    promises: list[Promise], draft: Draft, certify: Certify, seed: int, automatic: frozenset[str]
+) -> Iterator[Promise]:
     """Within a category thresholds never fall with rank: a flag above an act threshold is lowered to it."""
     waived = {(tier.category, tier.action) for tier in draft.tiers if tier.waived}
     for category in draft.taxonomy.categories:
         higher: Promise | None = None
         nested: list[Promise] = []
         for promise in reversed([promise for promise in promises if promise.category == category]):
-            lowered = _lower(promise, higher, certify, automatic) if higher is not None else promise
+            lowered = _lower(promise, higher, certify, seed, automatic) if higher is not None else promise
             if lowered.verdict == "refused" and (promise.category, promise.action) in waived:
                 lowered = replace(lowered, verdict="waived")
             higher = lowered if lowered.verdict == "certified" else higher
@@ -206,7 +261,7 @@ def _nest(promises: list[Promise], draft: Draft, certify: Certify, automatic: fr
         yield from reversed(nested)
 
 
-def _lower(promise: Promise, higher: Promise, certify: Certify, automatic: frozenset[str]) -> Promise:
+def _lower(promise: Promise, higher: Promise, certify: Certify, seed: int, automatic: frozenset[str]) -> Promise:
     if promise.certified is None or higher.certified is None or promise.certified <= higher.certified:
         return promise
     words = f"lowered from {promise.certified:.4g} to the threshold of {higher.action!r}; the band between is empty"
@@ -214,7 +269,7 @@ def _lower(promise: Promise, higher: Promise, certify: Certify, automatic: froze
     truth = certify.rows.truth[:, column]
     if promise.metric == "recall":
         reach = certify.gated.reach(column, promise.scope, automatic=promise.action in automatic)
-        return _count_recall(replace(promise, certified=higher.certified, reason=words), reach, truth)
+        return _count_recall(replace(promise, certified=higher.certified, reason=words), certify, seed, reach, truth)
     one_event = promise.scope == higher.scope and _same_reach(promise, higher, certify, automatic)
     if one_event and promise.at_least <= higher.at_least and higher.metric == "precision":
         return replace(
@@ -234,7 +289,9 @@ def _same_reach(promise: Promise, higher: Promise, certify: Certify, automatic: 
     return certify.gated.mode == "single-label" or (promise.action in automatic) == (higher.action in automatic)
 
 
-def _test_limit(limit: DraftLimit, draft: Draft, certify: Certify, automatic: frozenset[str]) -> RejectionPromise:
+def _test_limit(
+    limit: DraftLimit, draft: Draft, certify: Certify, seed: int, automatic: frozenset[str]
+) -> RejectionPromise:
     unknown = certify.rows.unknown
     if limit.rate == "unknown_accepted":
         rows = unknown & (certify.rows.frame["source"] == limit.source).to_numpy()
@@ -242,7 +299,16 @@ def _test_limit(limit: DraftLimit, draft: Draft, certify: Certify, automatic: fr
     else:
         rows, event = ~unknown, certify.gated.rejected
     trials, events, delta = int(rows.sum()), int((rows & event).sum()), 1 - limit.confidence
-    bound = float(upper_bound(events, trials, delta))
+    method, kinds, by_kind = _method(certify), dict[str, int](), tuple[int, ...]()
+    if limit.rate == "known_rejected" and draft.prevalence is not None and certify.gated.mode == "single-label":
+        names, shown = certify.rows.taxonomy.categories, certify.rows.truth
+        kinds = dict(zip(names, shown.sum(axis=0).tolist(), strict=True))
+        method, by_kind = "prevalence", tuple((shown & event[:, None]).sum(axis=0).tolist())
+        bound = known_rejected_bound(draft.prevalence, kinds, by_kind, certify.rows.taxonomy.unknown, delta)
+    elif certify.weights is None:
+        bound = float(upper_bound(events, trials, delta))
+    else:
+        bound = weighted_rate_bound(event[rows], certify.weights[rows], delta, seed)
     verdict, reason = _judge_limit(limit, trials, bound, float(upper_bound(0, trials, delta)))
     return RejectionPromise(
         limit.rate,
@@ -254,7 +320,32 @@ def _test_limit(limit: DraftLimit, draft: Draft, certify: Certify, automatic: fr
         events,
         bound,
         reason,
+        method,
+        kinds,
+        by_kind,
     )
+
+
+def known_rejected_bound(
+    prevalence: Prevalence, kinds: Mapping[str, int], events: Sequence[int], unknown: str, delta: float
+) -> float:
+    """Upper bound on the share of known images that are rejected, at a prevalence; 1 where there are none.
+
+    Shares from a sample are bounds, at a third of `delta`: each known kind's from above, that of all known from below.
+    """
+    trials = np.array(list(kinds.values()))
+    if prevalence.sample:
+        total, names = sum(prevalence.sample.values()), list(kinds)
+        each = delta / 3 / (len(names) + 1)
+        shares = np.array([float(upper_bound(prevalence.sample.get(name, 0), total, each)) for name in names])
+        known = float(lower_bound(total - prevalence.sample.get(unknown, 0), total, each))
+        delta *= 2 / 3
+    else:
+        shares = np.array([prevalence.shares[name] for name in kinds])
+        known = float(shares.sum())
+    if not known:
+        return 1.0
+    return min(1.0, mixed_rate_bound(np.array(events), trials, shares, delta) / known)
 
 
 def _judge_limit(limit: DraftLimit, trials: int, bound: float, best: float) -> tuple[_LimitVerdict, str]:

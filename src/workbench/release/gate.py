@@ -170,12 +170,12 @@ def _entry_checks(draft: Draft, table: PredictionTable, dataset: Dataset) -> Ite
         yield Check("labels", None, words)
     weights = certify.frame["weight"]
     even = bool((weights == weights.iloc[0]).all()) if len(weights) else True
-    words = (
-        "all the same"
-        if even
-        else "they differ: the set was not sampled evenly, and exact-binomial tests would not hold"
-    )
-    yield Check("weights", even, words)
+    if not even and draft.prevalence is not None:
+        words = "they differ, and the goals give a prevalence: weighted images have the mix of production already"
+        yield Check("weights", False, words)
+    elif not even:
+        words = "they differ, so each image counts for what it stands for; bounds are wider than for plain counts"
+        yield Check("weights", None, words)
     conflicts = _conflicts(certify)
     shown = (
         "none" if not conflicts else f"{len(conflicts)} pictures carry two different labels: {', '.join(conflicts[:3])}"

@@ -10,9 +10,11 @@ from typing import Any
 from workbench.dataset.images import Dataset
 from workbench.documents import escape_pointer, to_document
 from workbench.evaluation.intervals import lower_bound, upper_bound, upper_tail
+from workbench.evaluation.prevalence import precision_bound, precision_p_values
+from workbench.evaluation.production import promise_counts
 from workbench.predictions import PredictionTable
-from workbench.records import Policy, Promise
-from workbench.release.examination import Certify, certify_rows, examine, look_digest
+from workbench.records import Policy, Promise, RejectionPromise
+from workbench.release.examination import Certify, certify_rows, examine, known_rejected_bound, look_digest
 from workbench.release.ledger import Ledger, Look, counted_rows
 from workbench.release.vectors import conformance_vectors
 
@@ -40,16 +42,44 @@ def verify_counts(policy: Policy) -> list[Difference]:
     stated: list[tuple[str, float | None, float]] = []
     for number, promise in enumerate(policy.evidence.promises):
         at = f"/evidence/promises/{number}"
-        for place, step in enumerate(promise.walk):
-            p_value = float(upper_tail(step.successes, step.events, promise.at_least)) if step.events else 1.0
-            stated.append((f"{at}/walk/{place}/p_value", step.p_value, p_value))
-        if promise.verdict == "certified" and promise.confidence is not None and not _inherits(promise):
-            bound = float(lower_bound(promise.successes, promise.trials, 1 - promise.confidence))
-            stated.append((f"{at}/lower_bound", promise.lower_bound, bound))
+        if promise.method == "weights" or promise.confidence is None:
+            continue  # betting looks at each image: only `verify_evidence` has them
+        for place, p_value in enumerate(_p_values(policy, promise)):
+            stated.append((f"{at}/walk/{place}/p_value", promise.walk[place].p_value, p_value))
+        if promise.verdict == "certified" and not _inherits(promise):
+            stated.append((f"{at}/lower_bound", promise.lower_bound, _bound(policy, promise)))
     for number, limit in enumerate(policy.evidence.rejection):
-        bound = float(upper_bound(limit.events, limit.trials, 1 - limit.confidence))
-        stated.append((f"/evidence/rejection/{number}/upper_bound", limit.upper_bound, bound))
+        if limit.method != "weights":
+            at = f"/evidence/rejection/{number}/upper_bound"
+            stated.append((at, limit.upper_bound, _limit_bound(policy, limit)))
     return [Difference(at, said, found) for at, said, found in stated if said is None or not isclose(said, found)]
+
+
+def _p_values(policy: Policy, promise: Promise) -> list[float]:
+    if promise.method == "prevalence" and promise.walk:
+        counts, mix = promise_counts(policy.evidence.draft, promise)
+        return list(map(float, precision_p_values(counts, mix, promise.at_least)))
+    return [
+        float(upper_tail(step.successes, step.events, promise.at_least)) if step.events else 1.0
+        for step in promise.walk
+    ]
+
+
+def _bound(policy: Policy, promise: Promise) -> float:
+    delta = 1 - (promise.confidence or 0)
+    if promise.method == "prevalence":
+        counts, mix = promise_counts(policy.evidence.draft, promise)
+        place = [step.threshold for step in promise.walk].index(promise.certified or 0)
+        return float(precision_bound(counts.at(slice(place, place + 1)), mix, delta)[0])
+    return float(lower_bound(promise.successes, promise.trials, delta))
+
+
+def _limit_bound(policy: Policy, limit: RejectionPromise) -> float:
+    delta, draft = 1 - limit.confidence, policy.evidence.draft
+    if limit.method == "prevalence" and draft.prevalence is not None:
+        unknown = draft.taxonomy.unknown
+        return known_rejected_bound(draft.prevalence, limit.kinds, limit.events_by_kind, unknown, delta)
+    return float(upper_bound(limit.events, limit.trials, delta))
 
 
 def _inherits(promise: Promise) -> bool:

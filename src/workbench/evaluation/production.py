@@ -1,0 +1,74 @@
+"""Labelled images as production sees them: what each one stands for, and of which kind it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.evaluation.labelled import Labelled
+from workbench.evaluation.prevalence import Counts, Mix, shares_from_sample
+from workbench.records import Draft, Prevalence, Promise, Taxonomy
+
+
+def kinds_of(taxonomy: Taxonomy, column: int) -> tuple[str, ...]:
+    """The category, then every other kind of image; in multi-label mode all others are one kind, "other images"."""
+    category = taxonomy.categories[column]
+    if taxonomy.mode == "multi-label":
+        return (category, "other images")
+    others = (name for name in (*taxonomy.categories, taxonomy.unknown) if name != category)
+    return (category, *others)
+
+
+def category_mix(labelled: Labelled, prevalence: Prevalence, column: int, delta: float) -> Mix:
+    """The mix of production for one category, on these rows, for a promise with error probability `delta`.
+
+    Shares from a sample are Clopper–Pearson bounds, which take a third of `delta` together.
+    """
+    return _mix(labelled.taxonomy, prevalence, column, delta, _kinds(labelled, column))
+
+
+def promise_counts(draft: Draft, promise: Promise) -> tuple[Counts, Mix]:
+    """What a promise at a prevalence was tested on, at each step of its walk, and the mix, from the evidence alone."""
+    assert draft.prevalence is not None  # noqa: S101 -- the caller has looked at promise.method
+    column = draft.taxonomy.categories.index(promise.category)
+    positives, *negatives = promise.kinds.values()
+    successes = np.array([step.successes for step in promise.walk], dtype=np.int64)
+    false = np.array([step.false_by_kind for step in promise.walk], dtype=np.int64)
+    counts = Counts(successes, positives, false.reshape(len(successes), len(negatives)), np.array(negatives))
+    delta = 1 - (promise.confidence or 0)
+    return counts, _mix(draft.taxonomy, draft.prevalence, column, delta, np.zeros(0, dtype=np.int64))
+
+
+def _mix(taxonomy: Taxonomy, prevalence: Prevalence, column: int, delta: float, kinds: np.ndarray) -> Mix:
+    names = kinds_of(taxonomy, column)
+    if taxonomy.mode == "multi-label":
+        share = prevalence.shares[names[0]]
+        return Mix(share, np.array([1 - share]), kinds)
+    if prevalence.sample:
+        low, high = shares_from_sample([prevalence.sample.get(name, 0) for name in names], 0, delta / 3)
+        return Mix(low, high, kinds, delta / 3)
+    return Mix(prevalence.shares[names[0]], np.array([prevalence.shares[name] for name in names[1:]]), kinds)
+
+
+def image_weights(labelled: Labelled, prevalence: Prevalence | None, column: int) -> np.ndarray | None:
+    """(n,) float64: how many images of production each row stands for, relative to the others; None if all are alike.
+
+    At a prevalence an image stands for its kind's share divided by the number of its kind here; otherwise for what the
+    data set says.
+    """
+    weights = labelled.frame["weight"].to_numpy(dtype=np.float64)
+    if prevalence is not None:
+        names = kinds_of(labelled.taxonomy, column)
+        place = np.where(labelled.truth[:, column], 0, 1 + _kinds(labelled, column))
+        shares = np.array([prevalence.shares.get(name, 0.0) for name in names])
+        if labelled.taxonomy.mode == "multi-label":
+            shares[1] = 1 - shares[0]
+        weights = (shares / np.maximum(np.bincount(place, minlength=len(names)), 1))[place]
+    return weights if len(weights) and (weights != weights[0]).any() else None
+
+
+def _kinds(labelled: Labelled, column: int) -> np.ndarray:
+    """(n,) int: the position of each row's kind among the others of `kinds_of`; 0 for the category's own."""
+    if labelled.taxonomy.mode == "multi-label":
+        return np.zeros(len(labelled), dtype=np.int64)
+    shown = np.where(labelled.unknown, labelled.truth.shape[1], labelled.truth.argmax(axis=1))
+    return np.where(shown == column, 0, shown - (shown > column))
