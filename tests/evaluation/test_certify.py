@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,14 +9,23 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from workbench.evaluation.certify import (
+    DEFAULT_GRID,
+    EXACT,
+    GRID_SHARE,
+    PREVALENCE,
+    UNCOVERED,
+    WEIGHTED,
     Certificate,
     Refusal,
     certify_precision,
     certify_recall,
+    certify_selective_error,
     precision_steps,
     tolerance_rank,
+    weighted_rate_bound,
 )
-from workbench.evaluation.sample_size import events_needed, least_events
+from workbench.evaluation.prevalence import Mix, count_kinds, ppv_lower_bound, precision_p_values
+from workbench.records import Step
 
 GRID = (0.95, 0.9, 0.8, 0.6)
 
@@ -59,53 +70,6 @@ def test_the_tolerance_rank_is_that_of_wilks(at_least: float, confidence: float,
 
 def test_the_tolerance_rank_of_many_images() -> None:
     assert [9, 39] == [tolerance_rank(count, 0.95, 0.95) for count in (300, 1000)]
-
-
-def test_a_goal_close_to_one_is_answered_at_once() -> None:
-    assert 299_573_226 == pytest.approx(least_events(1 - 1e-8, 0.95), rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("at_least", "delta", "counts"),
-    [
-        (0.80, 0.05, [14, 22, 30, 37, 44, 50]),
-        (0.90, 0.10, [22, 38, 52, 65, 78, 91]),
-        (0.90, 0.05, [29, 46, 61, 76, 89, 103]),
-        (0.95, 0.10, [45, 77, 105, 132, 158, 184]),
-        (0.95, 0.05, [59, 93, 124, 153, 181, 208]),
-        (0.95, 0.005, [104, 146, 182, 216]),
-        (0.98, 0.05, [149, 236, 313, 386, 456, 523]),
-        (0.99, 0.05, [299, 473, 628, 773, 913, 1049]),
-        (0.99, 0.01, [459, 662, 838, 1001, 1157, 1307]),
-    ],
-)
-def test_how_many_images_pass_with_so_many_errors(at_least: float, delta: float, counts: list[int]) -> None:
-    assert counts == [least_events(at_least, 1 - delta, errors) for errors in range(len(counts))]
-
-
-@pytest.mark.parametrize(
-    ("at_least", "truly", "trials"),
-    [
-        (0.8, 0.85, 398),
-        (0.8, 0.9, 94),
-        (0.9, 0.92, 1365),
-        (0.9, 0.93, 593),
-        (0.9, 0.95, 203),
-        (0.9, 0.98, 61),
-        (0.95, 0.96, 2869),
-        (0.95, 0.97, 694),
-        (0.95, 0.98, 286),
-        (0.95, 0.99, 124),
-        (0.99, 0.995, 1941),
-        (0.99, 0.999, 473),
-    ],
-)
-def test_how_many_images_give_an_eighty_per_cent_chance(at_least: float, truly: float, trials: int) -> None:
-    assert trials == events_needed(at_least, truly, 0.95)
-
-
-def test_no_number_of_images_certifies_what_is_not_so() -> None:
-    assert events_needed(0.9, 0.9, 0.95) is None
 
 
 @pytest.mark.parametrize(
@@ -275,3 +239,395 @@ def test_the_promise_holds_in_the_least_favourable_population() -> None:
     assert exact <= delta
     assert binom.cdf(wrong, 2000, exact) > 1e-4
     assert binom.sf(wrong - 1, 2000, exact) > 1e-4
+
+
+# Without a grid
+
+
+def drawn_scores(seed: int, images: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    scores = random.random(images).astype(np.float32)
+    return scores, random.random(images) < scores ** random.uniform(0.1, 1.5)
+
+
+def test_the_default_grid_falls_from_99_to_1_per_cent() -> None:
+    assert [np.float32(percent / 100) for percent in range(99, 0, -1)] == list(DEFAULT_GRID)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_without_a_grid_the_lower_of_two_tries_counts(seed: int) -> None:
+    scores, truth = drawn_scores(seed)
+    found = certify_precision(scores, truth, 0.7, 0.9)
+    walk = certify_precision(scores, truth, 0.7, 1 - 0.1 * GRID_SHARE, grid=DEFAULT_GRID)
+    if isinstance(walk, Certificate):
+        assert isinstance(found, Certificate)
+        assert found.threshold <= walk.threshold
+    if isinstance(found, Certificate):
+        above = scores >= np.float32(found.threshold)
+        assert (int(above.sum()), int((above & ~truth).sum()), 400) == (found.k, found.errors, found.n)
+        level = (1 - 0.9) * (1 - GRID_SHARE if found.method == UNCOVERED else GRID_SHARE)
+        assert float(beta.ppf(level, found.k - found.errors, found.errors + 1)) == pytest.approx(found.lower_bound)
+        assert found.steps[-1 if found.method == UNCOVERED else -2].p_value <= level
+    if isinstance(found, Certificate) and found.method == UNCOVERED:
+        step = Step(found.threshold, found.k, found.k - found.errors, found.steps[0].p_value)
+        assert ((found.threshold,), (step,)) == (found.grid, found.steps)
+
+
+def test_the_walk_wins_where_one_score_is_all_there_is_and_uncovering_where_few_are_good() -> None:
+    good = certify_precision(np.full(200, 0.995, dtype=np.float32), np.ones(200, dtype=bool), 0.9, 0.9)
+    hard = certify_precision(*drawn_scores(1), 0.7, 0.9)
+    assert isinstance(good, Certificate)
+    assert isinstance(hard, Certificate)
+    assert (EXACT, np.float32(0.01), 200, 0) == (good.method, np.float32(good.threshold), good.k, good.errors)
+    assert (UNCOVERED, True) == (hard.method, hard.threshold not in DEFAULT_GRID)
+
+
+def test_a_refusal_without_a_grid_shows_both_tries() -> None:
+    random = np.random.default_rng(0)
+    scores = random.random(300).astype(np.float32)
+    found = certify_precision(scores, random.random(300) < 0.5 + 0.3 * scores, 0.9, 0.9)
+    assert isinstance(found, Refusal)
+    assert [np.float32(0.99)] == [np.float32(step.threshold) for step in found.steps[:1]]
+    assert found.k == found.steps[-1].events
+    assert (found.n, found.drawn_from) == (300, "images like these")
+
+
+def test_images_that_no_threshold_reaches_change_nothing_but_their_number() -> None:
+    for seed in range(5):
+        scores, truth = drawn_scores(seed)
+        plain = certify_precision(scores, truth, 0.7, 0.9)
+        more = np.concatenate([scores, np.full(50, -np.inf, dtype=np.float32)])
+        other = certify_precision(more, np.concatenate([truth, np.ones(50, dtype=bool)]), 0.7, 0.9)
+        assert type(plain) is type(other)
+        assert (plain.k, plain.errors, plain.n + 50) == (other.k, other.errors, other.n)
+
+
+def test_no_images_are_refused_in_words() -> None:
+    nothing, none = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
+    for options in ({}, {"grid": [0.5]}, {"prevalence": 0.1}, {"weights": np.zeros(0)}):
+        found = certify_precision(nothing, none, 0.9, 0.9, **options)  # type: ignore[arg-type]
+        assert isinstance(found, Refusal)
+        assert found.needed is None
+        assert (0, 0, 0) == (found.n, found.k, found.errors)
+    assert isinstance(certify_recall(nothing, none, 0.9, 0.9), Refusal)
+
+
+# A prevalence
+
+
+def test_the_bound_at_a_share_is_that_of_the_two_rates() -> None:
+    scores = np.repeat(np.array([0.9, 0.1, 0.9, 0.1], dtype=np.float32), [180, 20, 4, 1796])
+    truth = np.arange(2000) < 200
+    found = certify_precision(scores, truth, 0.6, 0.95, grid=[0.5], prevalence=0.01)
+    assert isinstance(found, Certificate)
+    assert (PREVALENCE, 184, 4, 2000) == (found.method, found.k, found.errors, found.n)
+    assert ppv_lower_bound(180, 200, 4, 1800, 0.01, 0.05) == pytest.approx(found.lower_bound)
+    assert 0.602 == round(found.lower_bound, 3)
+    assert ((4,), 180) == (found.steps[0].false_by_kind, found.steps[0].successes)
+    refused = certify_precision(scores, truth, 0.61, 0.95, grid=[0.5], prevalence=0.01)
+    assert isinstance(refused, Refusal)
+    assert (
+        "at a share of 0.01, precision at 0.5 may be as low as 0.602 (4 false among 1800 other images)"
+        in refused.reason
+    )
+    assert "images of other kinds, in the mix that production sees" == refused.drawn_from
+
+
+def test_what_is_missing_at_a_share_is_said() -> None:
+    scores = np.repeat(np.array([0.9, 0.1], dtype=np.float32), [30, 300])
+    truth = np.arange(330) < 30
+    found = certify_precision(scores, truth, 0.9, 0.9, grid=[0.95], prevalence=0.1)
+    assert isinstance(found, Refusal)
+    assert "none of 30 images of the category scores 0.95 or more" in found.reason
+    mix = Mix(0.1, np.array([0.8, 0.1]), np.zeros(330, dtype=np.int64))
+    found = certify_precision(scores, truth, 0.9, 0.9, grid=[0.5], prevalence=mix)
+    assert isinstance(found, Refusal)
+    assert "1 kinds of other images have a share in production and no image here" == found.reason
+    assert found.needed is None
+
+
+def test_the_negatives_that_a_refusal_asks_for_are_enough() -> None:
+    def set_of(negatives: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.repeat(np.array([0.9, 0.1], dtype=np.float32), [200, negatives])
+        return scores, np.arange(200 + negatives) < 200
+
+    found = certify_precision(*set_of(300), 0.9, 0.9, grid=[0.5], prevalence=0.01)
+    assert isinstance(found, Refusal)
+    assert found.needed is not None
+    assert isinstance(
+        certify_precision(*set_of(300 + found.needed), 0.9, 0.9, grid=[0.5], prevalence=0.01), Certificate
+    )
+    assert isinstance(certify_precision(*set_of(299 + found.needed), 0.9, 0.9, grid=[0.5], prevalence=0.01), Refusal)
+
+
+# Weights
+
+
+def test_equal_weights_are_no_weights() -> None:
+    for seed in range(8):
+        scores, truth = drawn_scores(seed)
+        for certify in (certify_precision, certify_recall):
+            plain = certify(scores, truth, 0.7, 0.9)
+            for weight in (1.0, 0.25):
+                assert plain == certify(scores, truth, 0.7, 0.9, weights=np.full(400, weight))
+
+
+def test_weighted_images_are_tested_by_betting() -> None:
+    random = np.random.default_rng(1)
+    scores = random.random(600).astype(np.float32)
+    truth, weights = random.random(600) < 0.7 + 0.3 * scores, np.where(scores > 0.5, 1.0, 4.0)
+    precision = certify_precision(scores, truth, 0.6, 0.9, grid=DEFAULT_GRID[20:], weights=weights)
+    recall = certify_recall(scores, truth, 0.6, 0.9, weights=weights)
+    assert isinstance(precision, Certificate)
+    assert isinstance(recall, Certificate)
+    assert (WEIGHTED, WEIGHTED) == (precision.method, recall.method)
+    above = scores >= np.float32(precision.threshold)
+    assert (int(above.sum()), int((above & ~truth).sum()), 600) == (precision.k, precision.errors, precision.n)
+    assert (int(truth.sum()), 600) == (recall.k, recall.n)
+    assert int((scores[truth] < np.float32(recall.threshold)).sum()) == recall.errors
+    assert list(DEFAULT_GRID[::-1][: len(recall.steps)]) == [step.threshold for step in recall.steps]
+
+
+def test_weighted_refusals_say_where_images_have_to_come_from() -> None:
+    scores, truth = drawn_scores(3, 60)
+    weights = np.where(scores > 0.5, 1.0, 3.0)
+    found = certify_precision(scores, truth, 0.95, 0.95, weights=weights)
+    assert isinstance(found, Refusal)
+    assert "images drawn with the same weights" == found.drawn_from
+    missed = certify_recall(np.full(60, -np.inf, dtype=np.float32), truth, 0.95, 0.95, weights=weights)
+    assert isinstance(missed, Refusal)
+    assert (int(truth.sum()), int(truth.sum())) == (missed.k, missed.errors)
+
+
+# Refused arguments
+
+
+@pytest.mark.parametrize("certify", [certify_precision, certify_recall])
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"scores": np.array([0.5, np.nan], dtype=np.float32)}, "a score is NaN"),
+        (
+            {"scores": np.array([0.5], dtype=np.float32)},
+            r"scores \(1,\) and truth \(2,\) must be two vectors of one length",
+        ),
+        ({"scores": np.zeros((2, 1), np.float32), "truth": np.zeros((2, 1), bool)}, "two vectors of one length"),
+        ({"truth": np.array([0, 1])}, "truth must be an array of bool, not of int64"),
+        ({"at_least": 1.0}, "must lie between 0 and 1"),
+        ({"at_least": 0.0}, "must lie between 0 and 1"),
+        ({"confidence": 1.0}, "must lie between 0 and 1"),
+        ({"confidence": 0.0}, "must lie between 0 and 1"),
+        ({"weights": np.ones(3)}, "weights must be 2 finite numbers above 0"),
+        ({"weights": np.array([1.0, 0.0])}, "weights must be 2 finite numbers above 0"),
+        ({"weights": np.array([1.0, -1.0])}, "weights must be 2 finite numbers above 0"),
+        ({"weights": np.array([1.0, np.nan])}, "weights must be 2 finite numbers above 0"),
+        ({"weights": np.array([1.0, np.inf])}, "weights must be 2 finite numbers above 0"),
+        ({"prevalence": 1.2}, "a prevalence must lie between 0 and 1"),
+        ({"prevalence": Mix(0.1, np.array([0.5]), np.zeros(2, int))}, r"sum to 0\.6, not to 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(certify: Callable[..., object], changed: dict[str, object], fault: str) -> None:
+    fine = {"scores": np.array([0.5, 0.6], np.float32), "truth": np.array([True, False]), "at_least": 0.9}
+    with pytest.raises(ValueError, match=fault):
+        certify(**{**fine, "confidence": 0.9, **changed})
+
+
+def test_weights_and_a_prevalence_together_are_refused() -> None:
+    scores, truth = drawn_scores(1, 20)
+    with pytest.raises(ValueError, match="give weights, or a prevalence"):
+        certify_precision(scores, truth, 0.9, 0.9, prevalence=0.1, weights=scores.astype(float) + 1)
+
+
+# Laws of everything that is certified
+
+kinds_of_test = st.sampled_from(["grid", "none", "prevalence", "mix", "weights"])
+
+
+def options_for(kind: str, drawn: list[tuple[int, bool]], marks: list[int]) -> dict[str, object]:
+    """Arguments of `certify_precision`; `marks` give each image a kind or a weight."""
+    own = np.array(marks[: len(drawn)])
+    if kind == "prevalence":
+        return {"prevalence": 0.3, "grid": GRID}
+    if kind == "mix":
+        return {"prevalence": Mix(0.3, np.array([0.5, 0.2]), own % 2), "grid": GRID}
+    if kind == "weights":
+        return {"weights": 1.0 + own % 3, "grid": GRID}
+    return {"grid": GRID} if kind == "grid" else {}
+
+
+many_rows = st.lists(
+    st.tuples(st.integers(0, 20), st.sampled_from([True, True, True, False])), min_size=1, max_size=200
+)
+many_marks = st.lists(st.integers(0, 5), min_size=200, max_size=200)
+
+
+def shuffled(options: dict[str, object], order: np.ndarray) -> dict[str, object]:
+    mix = options.get("prevalence")
+    if isinstance(mix, Mix):
+        return {**options, "prevalence": Mix(mix.share, mix.others, mix.kinds[order])}
+    if isinstance(options.get("weights"), np.ndarray):
+        return {**options, "weights": options["weights"][order]}  # type: ignore[index]
+    return options
+
+
+@settings(max_examples=50)
+@given(many_rows, many_marks, st.randoms(use_true_random=False), kinds_of_test)
+def test_the_order_of_images_changes_nothing_for_any_test(
+    drawn: list[tuple[int, bool]], marks: list[int], random: object, kind: str
+) -> None:
+    scores, truth = arrays(drawn)
+    names, options = np.arange(len(drawn)), options_for(kind, drawn, marks)
+    order = names.tolist()
+    random.shuffle(order)  # type: ignore[attr-defined]
+    for certify in (certify_precision, certify_recall):
+        found = certify(scores, truth, 0.5, 0.8, groups=names, **options)  # type: ignore[operator]
+        again = certify(scores[order], truth[order], 0.5, 0.8, groups=names[order], **shuffled(options, order))  # type: ignore[operator]
+        assert found == again
+
+
+@settings(max_examples=50)
+@given(many_rows, many_marks, kinds_of_test, st.sampled_from([0.5, 0.7, 0.9]), st.sampled_from([0.5, 0.8, 0.9]))
+def test_the_bound_of_a_certificate_reaches_its_goal(
+    drawn: list[tuple[int, bool]], marks: list[int], kind: str, at_least: float, confidence: float
+) -> None:
+    scores, truth = arrays(drawn)
+    for certify in (certify_precision, certify_recall):
+        found = certify(scores, truth, at_least, confidence, **options_for(kind, drawn, marks))  # type: ignore[operator]
+        if isinstance(found, Certificate):
+            assert found.lower_bound >= at_least - 1e-9
+            assert 0 <= found.errors <= found.k <= found.n == len(drawn)
+            assert np.float32(found.threshold) == found.threshold
+
+
+@settings(max_examples=40)
+@given(many_rows, many_marks, st.sampled_from(["none", "prevalence", "mix", "weights"]))
+def test_a_rising_map_changes_no_certificate_of_any_test(
+    drawn: list[tuple[int, bool]], marks: list[int], kind: str
+) -> None:
+    scores, truth = arrays(drawn)
+    options = options_for(kind, drawn, marks)
+    plain = certify_precision(scores, truth, 0.5, 0.8, **options)  # type: ignore[arg-type]
+    points = options.get("grid", DEFAULT_GRID)
+    mapped = {**options, "grid": np.sqrt(np.array(points, dtype=np.float32))} if "grid" in options else options
+    if kind == "none":
+        # lifting by 0.004 takes no score over a point of the default grid
+        lifted = certify_precision(scores + np.float32(0.004), truth, 0.5, 0.8)
+        assert (plain.k, plain.errors) == (lifted.k, lifted.errors)
+        return
+    other = certify_precision(np.sqrt(scores), truth, 0.5, 0.8, **mapped)  # type: ignore[arg-type]
+    assert type(plain) is type(other)
+    assert (plain.k, plain.errors, plain.n) == (other.k, other.errors, other.n)
+    assert [step.p_value for step in plain.steps] == [step.p_value for step in other.steps]
+
+
+@settings(max_examples=40)
+@given(many_rows, st.integers(0, 20), st.sampled_from([0.05, 0.3]))
+def test_one_more_right_image_raises_no_p_value_at_a_prevalence(
+    drawn: list[tuple[int, bool]], step: int, share: float
+) -> None:
+    grid, mix = np.array(GRID, dtype=np.float32), Mix(share, np.array([1 - share]), np.zeros(0, dtype=np.int64))
+
+    def p_values(rows_: list[tuple[int, bool]]) -> np.ndarray:
+        scores, truth = arrays(rows_)
+        return precision_p_values(count_kinds(scores, truth, np.zeros(len(rows_), dtype=int), 1, grid), mix, 0.5)
+
+    before, after = p_values(drawn), p_values([*drawn, (step, True)])
+    below = grid <= np.float32(step / 20)
+    assert (after[below] <= before[below] + 1e-9).all()
+
+
+@settings(max_examples=40)
+@given(many_rows, st.sampled_from([0.5, 0.8]))
+def test_the_labelled_set_s_own_share_is_more_careful_than_no_prevalence(
+    drawn: list[tuple[int, bool]], at_least: float
+) -> None:
+    scores, truth = arrays(drawn)
+    if not 0 < truth.mean() < 1:
+        return
+    plain = precision_steps(scores, truth, at_least, np.array(GRID, dtype=np.float32))
+    found = certify_precision(scores, truth, at_least, 0.9, grid=GRID, prevalence=float(truth.mean()))
+    for one, other in zip(plain, found.steps, strict=False):
+        assert (one.threshold, one.events, one.successes) == (other.threshold, other.events, other.successes)
+    if isinstance(found, Certificate):
+        observed = (found.k - found.errors) / found.k
+        assert found.lower_bound <= observed
+        assert at_least <= observed
+
+
+# Promises
+
+
+def test_the_default_errs_no_oftener_than_said_though_precision_oscillates() -> None:
+    """Of all above a score, precision is goal − .004 + .02·sin(6 ln(share above))."""
+    random, runs, delta, goal = np.random.default_rng(21), 400, 0.2, 0.8
+    wrong = 0
+    for _ in range(runs):
+        above = random.random(300)
+        turn = 6 * np.log(above)
+        truth = random.random(300) < goal - 0.004 + 0.02 * np.sin(turn) + 0.12 * np.cos(turn)
+        found = certify_precision((1 - above).astype(np.float32), truth, goal, 1 - delta)
+        if isinstance(found, Certificate):
+            wrong += 0.02 * np.sin(6 * np.log(1 - found.threshold)) < 0.004
+    assert 0 < wrong
+    assert binom.sf(wrong - 1, runs, delta) > 1e-3
+
+
+@pytest.mark.parametrize("certify", [certify_precision, certify_recall])
+def test_weighted_tests_err_no_oftener_than_said(certify: Callable[..., object]) -> None:
+    """Half of the images stand for three each; the weighted rate is just below the goal at the one point."""
+    random, runs, delta = np.random.default_rng(22), 400, 0.2
+    rates, wrong = np.array([0.95, 0.7]), 0
+    truly = (0.95 + 3 * 0.7) / 4
+    for run in range(runs):
+        heavy = random.integers(0, 2, 150)
+        right = random.random(150) < rates[heavy]
+        weights = 1.0 + 2 * heavy
+        if certify is certify_precision:
+            found = certify(
+                np.full(150, 0.9, np.float32), right, truly + 1e-9, 1 - delta, [0.5], weights=weights, seed=run
+            )
+        else:
+            scores = np.where(right, 0.9, 0.1).astype(np.float32)
+            found = certify(scores, np.ones(150, bool), truly + 1e-9, 1 - delta, [0.5], weights=weights, seed=run)
+        wrong += isinstance(found, Certificate)
+    assert 0 < wrong
+    assert binom.sf(wrong - 1, runs, delta) > 1e-3
+
+
+def test_precision_at_a_mix_errs_no_oftener_than_said() -> None:
+    random, runs, delta = np.random.default_rng(23), 150, 0.3
+    shares, rates, recall = np.array([0.5, 0.4]), np.array([0.04, 0.005]), 0.9
+    truly = 0.1 * recall / (0.1 * recall + float(shares @ rates))
+    kinds = np.repeat([0, 0, 1], [60, 200, 160])
+    truth = np.arange(420) < 60
+    rate = np.where(truth, recall, rates[kinds])
+    wrong = 0
+    for _ in range(runs):
+        scores = np.where(random.random(420) < rate, 0.9, 0.1).astype(np.float32)
+        found = certify_precision(scores, truth, truly + 1e-9, 1 - delta, [0.5], prevalence=Mix(0.1, shares, kinds))
+        wrong += isinstance(found, Certificate)
+    assert binom.sf(wrong - 1, runs, delta) > 1e-3
+
+
+def test_selective_error_is_precision_of_right_answers_and_errs_no_oftener_than_said() -> None:
+    random, runs, delta = np.random.default_rng(24), 400, 0.2
+    wrong = 0
+    for _ in range(runs):
+        accepted = random.random(200).astype(np.float32)
+        errors = random.random(200) < np.where(accepted > 0.6, 0.2 + 1e-9, 0.5)
+        found = certify_selective_error(accepted, errors, 0.2, 1 - delta, grid=GRID)
+        assert found == certify_precision(accepted, ~errors, 0.8, 1 - delta, grid=GRID)
+        wrong += isinstance(found, Certificate)
+    assert 0 < wrong
+    assert binom.sf(wrong - 1, runs, delta) > 1e-3
+
+
+def test_a_weighted_rate_is_bounded_and_one_without_images_is_not() -> None:
+    assert 1.0 == weighted_rate_bound(np.zeros(0, bool), np.zeros(0), 0.1)
+    random, runs, delta, wrong = np.random.default_rng(25), 150, 0.2, 0
+    for run in range(runs):
+        heavy = random.integers(0, 2, 120)
+        events = random.random(120) < np.array([0.1, 0.3])[heavy]
+        bound = weighted_rate_bound(events, 1.0 + 2 * heavy, delta, seed=run)
+        wrong += bound < (0.1 + 0.9) / 4
+    assert binom.sf(wrong - 1, runs, delta) > 1e-3
