@@ -236,12 +236,10 @@ def _steps(grid: np.ndarray, events: np.ndarray, successes: np.ndarray, p_values
 def _certify_default(
     scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float
 ) -> Certificate | Refusal:
-    order = np.argsort(scores)
-    ascending, right = scores[order], truth[order]
-    walk = _walk_sorted(ascending, right, grid, at_least, delta * GRID_SHARE)
-    covered = int(np.searchsorted(ascending, np.float32(-np.inf), side="right"))
+    ascending, right = _sorted_together(scores, truth)
+    walk = _walk_sorted(ascending, right, len(scores), grid, at_least, delta * GRID_SHARE)
     level = delta * (1 - GRID_SHARE)
-    stop = uncover(ascending[covered:], right[covered:], at_least, level)
+    stop = uncover(ascending, right, at_least, level)
     found: Certificate | None = walk if isinstance(walk, Certificate) else None
     if stop is not None:
         p_value = float(upper_tail(stop.successes, stop.events, at_least))
@@ -260,34 +258,51 @@ def _certify_default(
 def _walk_plain(
     scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float
 ) -> Certificate | Refusal:
-    order = np.argsort(scores)
-    return _walk_sorted(scores[order], truth[order], grid, at_least, delta)
+    return _walk_sorted(*_sorted_together(scores, truth), len(scores), grid, at_least, delta)
+
+
+def _sorted_together(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) the scores that are not CENSORED, ascending, and bool: which images they belong to show the category.
+
+    Bits of binary32 numbers that are not negative rise with the numbers, so score and label fit one integer and one
+    sort does both; other numbers take the longer way.
+    """
+    low = scores.min(initial=np.inf)
+    if np.isneginf(low):
+        answered = scores > low
+        scores, truth = scores[answered], truth[answered]
+        low = scores.min(initial=np.inf)
+    if scores.dtype != np.float32 or low < 0:
+        order = np.argsort(scores, kind="stable")
+        return scores[order], truth[order]
+    keys = np.ascontiguousarray(scores).view(np.uint32) << np.uint32(1)
+    keys |= truth
+    keys.sort()
+    return (keys >> np.uint32(1)).view(np.float32), (keys & np.uint32(1)).astype(bool)
 
 
 def _walk_sorted(
-    ascending: np.ndarray, right: np.ndarray, grid: np.ndarray, at_least: float, delta: float
+    ascending: np.ndarray, right: np.ndarray, count: int, grid: np.ndarray, at_least: float, delta: float
 ) -> Certificate | Refusal:
-    """The fixed-sequence test on scores that are sorted upwards, and whether each is right."""
-    count = len(ascending)
+    """The fixed-sequence test on scores that are sorted upwards, and whether each is right; `count` images in all."""
     places = np.searchsorted(ascending, grid, side="left")
-    right_below = np.concatenate(([0], np.cumsum(right)))
-    events, successes = count - places, right_below[-1] - right_below[places]
+    events, successes = len(ascending) - places, _count_right(right, places)
     steps = _steps(grid, events, successes, upper_tail(successes, events, at_least))
-    walked = _walked(steps, delta)
     if steps[0].p_value > delta:
         return _refuse_precision((steps[0],), steps, count, at_least, 1 - delta)
+    walked = _walked(steps, delta)
     last = steps[walked - 1] if steps[walked - 1].p_value <= delta else steps[walked - 2]
     bound = float(lower_bound(last.successes, last.events, delta))
-    return Certificate(
-        last.threshold,
-        bound,
-        count,
-        last.events,
-        last.events - last.successes,
-        EXACT,
-        _offered(grid),
-        tuple(steps[:walked]),
-    )
+    errors = last.events - last.successes
+    return Certificate(last.threshold, bound, count, last.events, errors, EXACT, _offered(grid), tuple(steps[:walked]))
+
+
+def _count_right(right: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """How many are true from each of the falling `places` on."""
+    rising = places[::-1]
+    between = np.add.reduceat(np.append(right, False), rising, dtype=np.int64)
+    between[:-1][rising[:-1] == rising[1:]] = 0  # an empty stretch, for which reduceat gives its first value
+    return np.cumsum(between[::-1])
 
 
 def _walked(steps: Sequence[Step], delta: float) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from workbench.canonical import binary32
 from workbench.evaluation.intervals import critical_successes, upper_tail
 from workbench.evaluation.prevalence import Counts, Mix, count_kinds, precision_p_values
+from workbench.evaluation.sample_size import least_events
 from workbench.records import CENSORED
 
 STEP = 1.08
@@ -114,7 +115,10 @@ def _chance_at(
     delta: float,
     growth: float,
 ) -> np.ndarray:
-    """(m,): how far below `delta` the p-value lies, as a share of it, if certify counts are what tune lets expect."""
+    """(m,): how far below `delta` the p-value lies, as a share of it, if certify counts are what tune lets expect.
+
+    A start at which not even plain counts could pass is the last choice.
+    """
     seen = count_kinds(reach, truth, mix.kinds, len(mix.others), points)
 
     def grown(values: np.ndarray) -> np.ndarray:
@@ -126,4 +130,6 @@ def _chance_at(
         grown(seen.false_positives),
         grown(seen.negatives),
     )
-    return 1 - precision_p_values(expected, mix, at_least) / delta
+    margin = 1 - precision_p_values(expected, mix, at_least) / delta
+    few = expected.true_positives < least_events(at_least, 1 - delta)
+    return np.where(few, margin.min() - 1, margin)

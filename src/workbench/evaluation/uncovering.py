@@ -20,6 +20,7 @@ uncovering stops where going on promises no more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -64,23 +65,27 @@ def uncover(scores: np.ndarray, truth: np.ndarray, at_least: float, delta: float
     count = len(scores)
     if count < fewest:
         return None
-    planned = _planned_counts(count, fewest)
+    planned, wanted = _plan(count, fewest, at_least, delta)
     places = _possible_stops(scores, planned, fewest)
     left = count - places
-    right_below = np.concatenate(([0], np.cumsum(truth)))[places]
+    right = np.add.reduceat(truth, places, dtype=np.int64)[:-1]
     together = places - np.searchsorted(scores, scores[np.maximum(places - 1, 0)], side="left")
-    place = _choose(left, together, np.diff(places), np.diff(right_below), planned, at_least, delta)
+    as_planned = np.array_equal(left, planned[: len(left)])
+    own = wanted[: len(left)] if as_planned else critical_successes(left, at_least, delta)
+    place = _choose(left, together, np.diff(places), right, planned, (wanted, own))
     if place is None:
         return None
     edge = scores[places[place] - 1]
     threshold = float(np.nextafter(edge, np.array(np.inf, dtype=edge.dtype)))
-    return Stop(threshold, int(left[place]), int(truth.sum() - right_below[place]))
+    return Stop(threshold, int(left[place]), int(np.count_nonzero(truth[places[place] :])))
 
 
-def _planned_counts(count: int, fewest: int) -> np.ndarray:
-    """How many images should be left at each stop, falling from `count` to `fewest`; fixed by these two alone."""
+@lru_cache(maxsize=256)
+def _plan(count: int, fewest: int, at_least: float, delta: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many images should be left at each stop, falling from `count` to `fewest`, and how many must be right."""
     steps = int(np.log(count / fewest) / np.log(_RATIO)) + 1
-    return np.unique((count / _RATIO ** np.arange(steps)).astype(np.int64))[::-1]
+    planned = np.unique((count / _RATIO ** np.arange(steps)).astype(np.int64))[::-1]
+    return planned, critical_successes(planned, at_least, delta)
 
 
 def _possible_stops(scores: np.ndarray, planned: np.ndarray, fewest: int) -> np.ndarray:
@@ -97,8 +102,7 @@ def _choose(
     images: np.ndarray,
     right: np.ndarray,
     planned: np.ndarray,
-    at_least: float,
-    delta: float,
+    critical: tuple[np.ndarray, np.ndarray],
 ) -> int | None:
     """The place in `left` to stop at; None if uncovering goes on to the end.
 
@@ -107,27 +111,31 @@ def _choose(
     a further step is taken to be as large as the last one was (`together`).
     """
     level, slope, spread = _fit(left, images, right)
-    critical = critical_successes(np.concatenate([left, planned]), at_least, delta)
-    here = np.log(left)
-    # The highest log-odds that the model thinks likely at the last stop: below the goal's, no stop is worth it.
-    best = level + _NODES[-1] * spread + slope * (np.log(planned[-1]) - here)
-    worth = best >= np.log(at_least / (1 - at_least))
-    for place in range(1, len(left)):
-        ahead = np.flatnonzero(planned <= left[place] - together[place])
-        if not len(ahead):
-            return place
-        if not worth[place]:
-            continue
-        ahead = ahead[::_STEPS_AHEAD]
-        counts = np.append(left[place], planned[ahead])
-        wanted = np.append(critical[place], critical[len(left) + ahead])
-        lead = np.log(counts)[:, None] - here[place] + np.log(_DEPTHS)
-        odds = level[place] + spread[place] * _NODES
-        precision = _logistic(odds[:, :, None] + slope[place] * lead).mean(axis=2)
-        chance = _NODE_WEIGHTS @ upper_tail(wanted, counts, np.minimum(precision, _HIGHEST))
-        if chance.max() >= _HOPELESS and chance[0] >= chance.max() - _INDIFFERENT:
-            return place
+    here = _predict(level, slope, spread, critical[1], left, np.zeros(len(left)))
+    last = left - together < planned[-1]
+    for place in 1 + np.flatnonzero((last | (here >= _HOPELESS))[1:]):
+        if last[place]:
+            return int(place)
+        ahead = np.flatnonzero(planned <= left[place] - together[place])[::_STEPS_AHEAD]
+        lead = np.log(planned[ahead] / left[place])
+        further = _predict(level[place], slope[place], spread[place], critical[0][ahead], planned[ahead], lead)
+        if here[place] >= further.max() - _INDIFFERENT:
+            return int(place)
     return None
+
+
+def _predict(
+    level: np.ndarray,
+    slope: np.ndarray,
+    spread: np.ndarray,
+    critical: np.ndarray,
+    counts: np.ndarray,
+    lead: np.ndarray,
+) -> np.ndarray:
+    """(m,) the chance of the test among the `counts` images on top; `lead` is ln(counts / images above the model)."""
+    odds = level + spread * _NODES + slope * lead
+    precision = _logistic(odds[:, :, None] + np.expand_dims(slope, -1) * np.log(_DEPTHS)).mean(axis=2)
+    return np.asarray(_NODE_WEIGHTS @ upper_tail(critical, counts, np.minimum(precision, _HIGHEST)))
 
 
 def _fit(left: np.ndarray, images: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,18 +143,25 @@ def _fit(left: np.ndarray, images: np.ndarray, right: np.ndarray) -> tuple[np.nd
 
     Block b lies between places b and b + 1; place i is fitted to the blocks below it, as far as the window reaches.
     """
+    if not len(images):
+        return np.zeros(len(left)), np.full(len(left), _SLOPE), np.ones(len(left))
     middle = (np.log(left[:-1]) + np.log(left[1:])) / 2
-    offset = middle[None, :] - np.log(left)[:, None]
-    below = (np.arange(len(images)) < np.arange(len(left))[:, None]) & (offset <= np.log(_WINDOW))
-    counts, hits = np.where(below, images, 0), np.where(below, right, 0)
+    reach = int(np.log(_WINDOW) / np.log(_RATIO)) + 1
+    blocks = np.arange(len(left))[:, None] - 1 - np.arange(reach)
+    inside = np.maximum(blocks, 0)
+    offset = middle[inside] - np.log(left)[:, None]
+    below = (blocks >= 0) & (offset <= np.log(_WINDOW))
+    counts, hits = np.where(below, images[inside], 0), np.where(below, right[inside], 0)
     level, slope = np.zeros(len(left)), np.full(len(left), _SLOPE)
     for _ in range(6):
         rate = _logistic(level[:, None] + slope[:, None] * offset)
-        weight, residual = counts * rate * (1 - rate), hits - counts * rate
+        residual = hits - counts * rate
+        weight = counts * rate * (1 - rate)
+        tilted = weight * offset
         up = residual.sum(axis=1) - _LEVEL_WEIGHT * level
         tilt = (residual * offset).sum(axis=1) - _SLOPE_WEIGHT * (slope - _SLOPE)
-        aa, ab = weight.sum(axis=1) + _LEVEL_WEIGHT, (weight * offset).sum(axis=1)
-        bb = (weight * offset * offset).sum(axis=1) + _SLOPE_WEIGHT
+        aa, ab = weight.sum(axis=1) + _LEVEL_WEIGHT, tilted.sum(axis=1)
+        bb = (tilted * offset).sum(axis=1) + _SLOPE_WEIGHT
         scale = aa * bb - ab * ab
         level = level + np.clip((bb * up - ab * tilt) / scale, -2, 2)
         slope = slope + np.clip((aa * tilt - ab * up) / scale, -2, 2)
