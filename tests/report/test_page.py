@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -15,9 +16,11 @@ from samples import T, make_policy
 from workbench.canonical import digest
 from workbench.dataset.images import Dataset
 from workbench.evaluation.labelled import join
+from workbench.evaluation.production import bounds_by_share
 from workbench.evaluation.summary import Evaluation, evaluate
-from workbench.records import Origin, Policy, RejectionPromise, Taxonomy
+from workbench.records import Calibration, Origin, Policy, Prevalence, Rejection, RejectionPromise, Step, Taxonomy
 from workbench.report.page import write_report
+from workbench.report.verdict import percent_down
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "_x", '=HYPERLINK("http://x")', "L" * 500, "مرحبا", "a\nb 😀 {{ 7*7 }}")
 VOID = {"meta", "img", "br", "source"}
@@ -60,7 +63,7 @@ def things(folder: Path, categories: tuple[str, ...]) -> Dataset:
         Image.new("RGB", (24, 18) if row % 2 else (160, 120), (row * 4, 90, 120)).save(folder / name)
     labels = [(categories[row % len(categories)],) if row % 7 else () for row in range(60)]
     splits = ["tune" if row % 3 else "certify" for row in range(60)]
-    columns = {"<b>camera</b>": ["<i>old</i>", "new"] * 30}
+    columns = {"<b>camera</b>": ["<i>old</i>", "new"] * 30, "source": ["" if row % 2 else "<web>" for row in range(60)]}
     taxonomy = Taxonomy(categories, unknown="<other>")
     return make_dataset(labels, taxonomy, root=folder, ids=names, splits=splits, columns=columns)
 
@@ -91,9 +94,39 @@ def policy_for(dataset: Dataset) -> Policy:
     return replace(made, origin=origin, taxonomy=taxonomy, evidence=evidence)
 
 
+def at_a_mix(policy: Policy) -> Policy:
+    """The same policy, tested at a mix of production under a frozen rule, its calibration described."""
+    first, second, *others = policy.taxonomy.categories
+    shares = {first: 0.4, second: 0.2, **dict.fromkeys(others, 0.05), policy.taxonomy.unknown: 0.2}
+    kinds = dict.fromkeys([second, *others, policy.taxonomy.unknown], 400)
+    recall, precise, refused = policy.evidence.promises
+    step, wrong = Step(0.6, 103, 100, 1e-5, (1, 2, 0, 0, 0, 0)), Step(0.7, 60, 50, 0.5, (10, 0, 0, 0, 0, 0))
+    promises = (
+        recall,
+        replace(precise, walk=(step,), certified=0.6, method="prevalence", kinds={first: 400, **kinds}),
+        replace(
+            refused,
+            asked=0.5,
+            walk=(wrong,),
+            method="prevalence",
+            kinds={second: 400, first: 400, **dict(list(kinds.items())[1:])},
+            needed=1234,
+            needed_from="images of <b>other</b> kinds",
+        ),
+    )
+    rejection = Rejection("top", 0.625, unknown_label=False)
+    draft = replace(policy.evidence.draft, prevalence=Prevalence(shares), rejection=rejection)
+    calibration = (
+        Calibration("raw", 321, 0.1158, 0.3763, 0.0654, 0.011, 0.0652, 0.0128),
+        Calibration("platt", 321, 0.1063, 0.3309, 0.023, 0.0127, 0.0234, 0.0158),
+    )
+    evidence = replace(policy.evidence, draft=draft, promises=promises, calibration=calibration)
+    return replace(policy, evidence=evidence, rejection=rejection)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same hostile data with a policy, with a refusal and without pictures, and with measurements alone."""
+    """The same hostile data with a policy, with a refusal and without pictures, with measurements alone, at a mix."""
     folder = tmp_path_factory.mktemp("things")
     dataset = things(folder, HOSTILE)
     policy = policy_for(dataset)
@@ -111,6 +144,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **common,  # type: ignore[arg-type]
         ),
         "plain": write_report(folder / "plain.html", evaluations=own, **common),  # type: ignore[arg-type]
+        "mixed": write_report(folder / "mixed.html", evaluations=everything, policy=at_a_mix(policy), **common),  # type: ignore[arg-type]
     }
 
 
@@ -119,7 +153,7 @@ def pages(written: dict[str, Path]) -> dict[str, Page]:
     return {name: Page(path.read_text(encoding="utf-8")) for name, path in written.items()}
 
 
-KINDS = ["full", "refused", "plain"]
+KINDS = ["full", "refused", "plain", "mixed"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,7 +187,7 @@ def test_hostile_text_is_only_text(pages: dict[str, Page]) -> None:
 
 
 def test_it_leads_with_the_verdict(pages: dict[str, Page]) -> None:
-    full, refused, plain = (pages[kind].text for kind in KINDS)
+    full, refused, plain, _ = (pages[kind].text for kind in KINDS)
     assert full.index("2 of 3 promises are certified, all at once with 95 % confidence.") < full.index("Promises Each")
     assert "No policy was exported. 2 of 3 promises could be certified." in refused
     assert "recall <of> shoe is refused" in refused
@@ -165,9 +199,107 @@ def test_the_promises_are_all_in_the_table(pages: dict[str, Page]) -> None:
     text = pages["full"].text
     assert "review recall ≥ 90 % any 0.2 0.2 91.0 % 97 of 100 99.9 % ✓ certified" in spaced(pages["full"])
     assert "accept precision ≥ 90 % assigned – – – 97 of 100 99.9 % ✕ refused" in spaced(pages["full"])
-    assert "Too few. About 10 more labelled images like these for an 80 % chance." in text
+    assert "Too few. About 10 more labelled images, drawn from images like these, for an 80 % chance." in text
     assert "△ stress-test" in text
     assert "4 images are too few." in text
+
+
+def test_the_price_says_where_the_labels_come_from(pages: dict[str, Page]) -> None:
+    expected = "About 1,234 more labelled images, drawn from images of <b>other</b> kinds, for an 80 % chance."
+    assert expected in pages["mixed"].text
+
+
+def test_bounds_stand_beside_the_share_they_are_for(pages: dict[str, Page], tmp_path: Path) -> None:
+    policy = at_a_mix(policy_for(things(tmp_path, HOSTILE)))
+    text = spaced(pages["mixed"])
+    rare, stated, common = bounds_by_share(policy.evidence.draft, policy.evidence.promises[1])
+    assert None not in (rare, stated)
+    assert common is None
+    cells = " ".join(
+        ("✓ " if bound >= 0.9 else "") + percent_down(bound) for bound in (rare, stated) if bound is not None
+    )
+    assert f"accept ≥ 90 % 0.6 40 % {cells} – ".replace("\u202f", " ") in text
+    assert "accept ≥ 90 % first tested 0.7 20 % " in text
+    assert "Precision if the category is rarer" not in pages["full"].text
+
+
+def test_the_verdict_and_identity_name_the_mix(pages: dict[str, Page]) -> None:
+    text = spaced(pages["mixed"])
+    assert "Precision is promised for this mix of arriving images: <img src=x onerror=alert(1)> 40 %" in text
+    assert "Prevalence given, not measured; the shares stand in the table of images" in text
+    assert "Look 1 of 1 planned: " in text
+    assert "Error budget by policy" in text
+    assert re.search(r"<other> \d+ \d+ 20 %", text)
+    without = spaced(pages["full"])
+    assert "Precision is promised for images that come as the certify images do." in without
+    assert "Prevalence none stated: as the certify images" in without
+
+
+def test_weighted_images_are_told_plainly(tmp_path: Path) -> None:
+    dataset = things(tmp_path, HOSTILE)
+    policy = policy_for(dataset)
+    promises = tuple(replace(promise, method="weights") for promise in policy.evidence.promises)
+    path = write_report(
+        tmp_path / "weighted.html",
+        title="t",
+        evaluations={"own": runs(dataset, policy)["own"]},
+        dataset=dataset,
+        policy=replace(policy, evidence=replace(policy.evidence, promises=promises)),
+        images=False,
+    )
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "come as the certify images do, where each counts for what it stands for." in page.text
+    assert "in every test each image counts for what it stands for" in page.text
+
+
+def test_unknown_is_told_from_known_by_the_signal_of_the_policy(pages: dict[str, Page], tmp_path: Path) -> None:
+    dataset = things(tmp_path, HOSTILE)
+    measures = runs(dataset, policy_for(dataset))["own"].rejection
+    assert measures is not None
+    frame = measures.frame()
+    value = frame[
+        (frame["signal"] == "top") & (frame["measure"] == "AUROC") & (frame["unknown_from"] == "every source")
+    ]
+    text = spaced(pages["mixed"])
+    section = text[text.index("Unknown told from known") : text.index("Calibration How well")]
+    assert "Measured on tune (optimistic: the tune split chose thresholds). Signal: top." in section
+    assert f"AUROC {value['value'].item():.3f}" in section
+    for word in ("FPR@95TPR", "OSCR", "AURC", "AUGRC", "<web>", "every source", "Among known images alone: AURC"):
+        assert word in section
+    assert "A stress test, no promise" in section
+    assert 2 == text.count("Unknown told from known")
+    frozen = [svg for svg in svgs(pages["mixed"]) if "frozen rule: top &lt; 0.625" in svg]
+    assert 1 == len(frozen)
+
+
+def svgs(page: Page) -> list[str]:
+    start = "data:image/svg+xml;base64,"
+    sources = [image["src"] or "" for image in page.all("img")]
+    return [b64decode(source.removeprefix(start)).decode() for source in sources if source.startswith(start)]
+
+
+def test_calibration_is_described_and_moves_nothing(pages: dict[str, Page]) -> None:
+    text = spaced(pages["mixed"])
+    section = text[text.index("Calibration How well") : text.index("Approaches Approach")]
+    assert "This moves no decision and no promise: both rest on raw scores." in section
+    assert "The diagram is of tune (optimistic: the tune split chose thresholds)." in section
+    for row in ("Images 321 321", "Brier 0.116 0.106", "Log loss 0.376 0.331", "ECE 0.065 null 0.011 0.023 null 0.013"):
+        assert row in section
+    assert "Smooth ECE 0.065 null 0.013 0.023 null 0.016" in section
+    assert "It was not measured on certify." in spaced(pages["full"])
+    assert 2 == len([image for image in pages["mixed"].all("img") if "Reliability diagram" in (image["alt"] or "")])
+
+
+def test_certified_floors_are_drawn_on_the_curves_of_the_tested_approach(pages: dict[str, Page]) -> None:
+    assert 1 == len([svg for svg in svgs(pages["mixed"]) if "from 0.6 up at least 90 %," in svg])
+    assert [] == [svg for svg in svgs(pages["plain"]) if "up at least" in svg]
+
+
+def test_every_word_that_the_page_uses_is_explained(pages: dict[str, Page]) -> None:
+    text = spaced(pages["mixed"])
+    words = text[text.rindex("Words certified") :]
+    for word in ("look", "prevalence", "AUROC", "FPR@95TPR", "OSCR", "AURC, AUGRC", "calibration", "ECE, null value"):
+        assert f" {word} " in words
 
 
 def spaced(page: Page) -> str:

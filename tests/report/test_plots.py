@@ -9,6 +9,7 @@ from labelled_runs import make_labelled
 from samples import T, make_policy
 from workbench.evaluation import figures
 from workbench.evaluation.summary import evaluate
+from workbench.evaluation.tradeoff import CertifiedRegion
 from workbench.report import plots
 
 POLICY = make_policy({"shoe": [T("review", 0.25, "any", "recall"), T("accept", 0.75)], "_boot": [T("accept", None)]},
@@ -51,13 +52,18 @@ def test_the_marks_are_the_tiers_that_can_fire() -> None:
     assert {"shoe": {"review": 0.25, "accept": 0.75}, "_boot": {}} == plots.marks_of(POLICY)
 
 
+def test_the_floors_are_what_is_certified_of_precision() -> None:
+    assert {"shoe": [CertifiedRegion(0.75, 0.9, 0.999)]} == plots.regions_of(POLICY.evidence)
+
+
 def test_curves_are_drawn_with_the_thresholds_of_the_policy() -> None:
     labelled = make_labelled([("shoe",), ("_boot",), ("shoe",)], [[0.9, 0.1], [0.3, 0.6], [0.8, 0.2]],
                              taxonomy=POLICY.taxonomy)  # fmt: skip
     with_marks, without = plots.plot_curves(evaluate(labelled), POLICY)
     legend = with_marks.get_legend()
     assert legend is not None
-    assert ["review ≥ 0.25", "accept ≥ 0.75"] == [text.get_text() for text in legend.get_texts()]
+    floor = "from 0.75 up at least 90 %,\ncertified at 99.9 %"
+    assert ["review ≥ 0.25", "accept ≥ 0.75", floor] == [text.get_text() for text in legend.get_texts()]
     assert without.get_legend() is None
     assert plots.plot_curves(evaluate(labelled))[0].get_legend() is None
 
@@ -76,3 +82,11 @@ def test_a_curve_picture_tells_its_numbers_in_words() -> None:
     labelled = make_labelled([("shoe",), ("_boot",)], [[0.9, 0.1], [0.3, 0.6]], taxonomy=POLICY.taxonomy)
     drawn = plots.curve_picture(evaluate(labelled).curves["shoe"], {})
     assert "Precision against recall for shoe: average precision 1.000 over 1 images" == drawn.alt
+
+
+def test_a_curve_picture_draws_the_certified_floor() -> None:
+    labelled = make_labelled([("shoe",), ("_boot",)], [[0.9, 0.1], [0.3, 0.6]], taxonomy=POLICY.taxonomy)
+    drawn = plots.curve_picture(evaluate(labelled).curves["shoe"], {}, plots.regions_of(POLICY.evidence)["shoe"])
+    svg = base64.b64decode(drawn.light.removeprefix("data:image/svg+xml;base64,")).decode()
+    assert "from 0.75 up at least 90 %," in svg
+    assert "certified at 99.9 %" in svg

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from workbench.evaluation.labelled import Labelled
-from workbench.evaluation.prevalence import Counts, Mix, shares_from_sample
+from workbench.evaluation.prevalence import Counts, Mix, precision_bound, shares_from_sample
 from workbench.records import Draft, Prevalence, Promise, Taxonomy
 
 
@@ -36,6 +39,35 @@ def promise_counts(draft: Draft, promise: Promise) -> tuple[Counts, Mix]:
     counts = Counts(successes, positives, false.reshape(len(successes), len(negatives)), np.array(negatives))
     delta = 1 - (promise.confidence or 0)
     return counts, _mix(draft.taxonomy, draft.prevalence, column, delta, np.zeros(0, dtype=np.int64))
+
+
+def bounds_by_share(
+    draft: Draft, promise: Promise, factors: Sequence[float] = (1 / 3, 1, 3)
+) -> tuple[float | None, ...]:
+    """Lower bounds on precision if the category's share were so many times what the prevalence says.
+
+    The other shares are scaled alike, so that all still sum to one. At the certified threshold, for a refused promise
+    at the first tested one, and at the promise's own error probability, which holds for one of the bounds, not for all
+    at once. None where the share would reach 1, and where the walk never stood at that threshold (nothing was tested,
+    or a higher action lowered it).
+    """
+    place = next(
+        (row for row, step in enumerate(promise.walk) if promise.certified in (None, step.threshold)),
+        None,
+    )
+    if promise.method != "prevalence" or place is None or draft.prevalence is None or promise.confidence is None:
+        return (None,) * len(factors)
+    counts, mix = promise_counts(draft, promise)
+    here, share = counts.at(slice(place, place + 1)), draft.prevalence.shares[promise.category]
+    bounds = list[float | None]()
+    for factor in factors:
+        if factor * share >= 1:
+            bounds.append(None)
+            continue
+        rest = (1 - factor * share) / (1 - share)
+        scaled = replace(mix, share=factor * mix.share, others=rest * mix.others)
+        bounds.append(float(precision_bound(here, scaled, 1 - promise.confidence)[0]))
+    return tuple(bounds)
 
 
 def _mix(taxonomy: Taxonomy, prevalence: Prevalence, column: int, delta: float, kinds: np.ndarray) -> Mix:

@@ -6,6 +6,7 @@ everything else. All text from data is escaped by the template engine.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,13 +19,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from workbench.canonical import shortest_binary32
 from workbench.dataset.images import SPLITS, Dataset
 from workbench.evaluation.figures import shorten
+from workbench.evaluation.left_out import LeftOut
+from workbench.evaluation.production import bounds_by_share
+from workbench.evaluation.rejection import UNKNOWN_LABEL, RejectionMeasures
 from workbench.evaluation.summary import Evaluation
-from workbench.records import Evidence, Policy
+from workbench.records import Draft, Evidence, Policy, Promise, Rejection
 from workbench.report import plots, verdict
 from workbench.report.mistakes import Mistake, find_mistakes
 
 _MOST_PICTURES = 120
 _MOST_CURVES = 60
+_MOST_SOURCES = 12
+_FACTORS = (1 / 3, 1, 3)
 _WIDE = 5.2
 """Inches: two figures side by side fill the page."""
 
@@ -62,7 +68,9 @@ def write_report(
         "evidence": proof,
         "rejection_rule": verdict.rejection_rule(proof.draft.rejection) if proof else "",
         "charts": _promise_charts(proof),
-        "approaches": _approaches(evaluations, dataset if images else None, policy, proof),
+        "shares": _bounds_by_share(proof),
+        "approaches": (approaches := _approaches(evaluations, dataset if images else None, policy, proof)),
+        "tested": next((approach for approach in approaches if approach["tested"]), None),
         "images": images,
         "dataset": dataset,
         "counts": _counts(dataset),
@@ -88,6 +96,11 @@ def _environment() -> Environment:
         "percent_up": verdict.percent_up,
         "goal": verdict.in_percent,
         "score": _score,
+        "decimal": _decimal,
+        "price": verdict.price,
+        "share": verdict.share_in_words,
+        "share_source": verdict.prevalence_source,
+        "budget": verdict.budget_in_words,
         "sentence": _sentence,
         "shorten": shorten,
     }
@@ -97,6 +110,11 @@ def _environment() -> Environment:
 def _score(value: float | None) -> str:
     """A threshold or score, in the digits that the policy file has."""
     return "–" if value is None else f"{shortest_binary32(value)}"
+
+
+def _decimal(value: float) -> str:
+    """A measure with three decimals, "n/a" for NaN."""
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 def _sentence(text: str) -> str:
@@ -121,7 +139,11 @@ def _approaches(
                 "evaluation": evaluation,
                 "categories": evaluation.categories.frame().to_dict("records"),
                 "mean_precision": float(evaluation.categories.frame()["average_precision"].mean()),
-                "curves": _curves(evaluation, policy if own else None, _MOST_CURVES // len(evaluations)),
+                "curves": _curves(
+                    evaluation, policy if own else None, evidence if own else None, _MOST_CURVES // len(evaluations)
+                ),
+                "rejection": _rejection(evaluation, evidence.draft.rejection if own and evidence else None),
+                "reliability": _reliability(evaluation),
                 "pictures": _pictures(evaluation),
                 "mistakes": _mistakes(evaluation, dataset, _MOST_PICTURES // len(evaluations)),
             }
@@ -129,13 +151,92 @@ def _approaches(
     return shown
 
 
-def _curves(evaluation: Evaluation, policy: Policy | None, most: int) -> list[tuple[str, plots.Picture]]:
+def _curves(
+    evaluation: Evaluation, policy: Policy | None, evidence: Evidence | None, most: int
+) -> list[tuple[str, plots.Picture]]:
     """(category, its curve) for the categories with most images, in taxonomy order."""
     marks = plots.marks_of(policy) if policy else {}
+    certified = plots.regions_of(evidence) if evidence else {}
     support = pd.Series(evaluation.categories.support)
     kept = support.sort_values(ascending=False, kind="stable").index[:most]
     names = [evaluation.categories.categories[column] for column in sorted(kept)]
-    return [(name, plots.curve_picture(evaluation.curves[name], marks.get(name, {}))) for name in names]
+    return [
+        (name, plots.curve_picture(evaluation.curves[name], marks.get(name, {}), certified.get(name, ())))
+        for name in names
+    ]
+
+
+def _rejection(evaluation: Evaluation, rule: Rejection | None) -> dict[str, Any] | None:
+    """How well unknown is told from known by the signal of the frozen rule, by the highest score if there is none."""
+    measures = evaluation.rejection
+    if measures is None:
+        return None
+    signal = _signal(measures, rule)
+    alt = f"Share of unknown images accepted against the share of known images rejected by {signal}, by source"
+    alone, *columns = _measure_columns(measures, signal)
+    return {
+        "signal": signal,
+        "measured_on": measures.measured_on,
+        "confidence": measures.confidence,
+        "picture": plots.picture(lambda ax: measures.plot(ax, signal, rule), alt, 4.6, 3.3),
+        "alone": alone["measures"],
+        "columns": columns[: _MOST_SOURCES + 1],
+        "hidden": max(0, len(columns) - _MOST_SOURCES - 1),
+        "left_out": None if evaluation.left_out is None else _left_out_rows(evaluation.left_out, signal),
+    }
+
+
+def _signal(measures: RejectionMeasures, rule: Rejection | None) -> str:
+    wanted = "top" if rule is None else UNKNOWN_LABEL if rule.signal == "none" and rule.unknown_label else rule.signal
+    return wanted if wanted in measures.signals else "top"
+
+
+def _measure_columns(measures: RejectionMeasures, signal: str) -> list[dict[str, Any]]:
+    """Known images alone, every source together if there are several, then each source, the worst first."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for estimate in measures.estimates:
+        if estimate.signal == signal:
+            head = {"from": estimate.unknown_from, "source": estimate.source, "images": estimate.unknown}
+            column = found.setdefault((estimate.unknown_from, estimate.source), {**head, "measures": {}})
+            column["measures"][estimate.measure] = estimate
+    alone, together, *each = found.values()
+    each.sort(key=lambda column: column["measures"]["AUROC"].value)
+    return [alone, *([together] if len(each) > 1 else []), *each]
+
+
+def _left_out_rows(left_out: LeftOut, signal: str) -> dict[str, Any]:
+    shown = signal if signal in left_out.signals else "top"
+    frame = left_out.frame()
+    rows = frame[frame["signal"] == shown].sort_values("auroc", kind="stable")
+    return {"signal": shown, "rows": rows.to_dict("records")}
+
+
+def _reliability(evaluation: Evaluation) -> plots.Picture:
+    found = evaluation.calibration
+    alt = (
+        f"Reliability diagram of the raw scores over {found.overall.images} images: expected calibration error "
+        f"{_decimal(found.overall.ece.value)}, by chance alone {_decimal(found.overall.null.ece.mean)}"
+    )
+    return plots.picture(found.plot, alt, 4.2, 3.8)
+
+
+def _bounds_by_share(evidence: Evidence | None) -> list[dict[str, Any]]:
+    """Of each promise at a prevalence: its share, where it was tested, and its bound at a third, once and thrice it."""
+    if evidence is None:
+        return []
+    return [_share_row(evidence.draft, promise) for promise in evidence.promises if promise.method == "prevalence"]
+
+
+def _share_row(draft: Draft, promise: Promise) -> dict[str, Any]:
+    return {
+        "promise": promise,
+        "threshold": promise.certified if promise.certified is not None else _first_tested(promise),
+        "bounds": bounds_by_share(draft, promise, _FACTORS),
+    }
+
+
+def _first_tested(promise: Promise) -> float | None:
+    return promise.walk[0].threshold if promise.walk else None
 
 
 def _pictures(evaluation: Evaluation) -> list[tuple[str, plots.Picture]]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation import figures
 from workbench.evaluation.summary import Evaluation
-from workbench.evaluation.tradeoff import CategoryCurve
-from workbench.records import Policy, Promise
+from workbench.evaluation.tradeoff import CategoryCurve, CertifiedRegion
+from workbench.records import Evidence, Policy, Promise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,11 +39,13 @@ def picture(draw: Callable[[Axes], object], alt: str, width: float = 6.4, height
     return Picture(data_uri(light, _SVG), data_uri(figures.to_dark(light), _SVG), alt)
 
 
-def curve_picture(curve: CategoryCurve, marks: Mapping[str, float]) -> Picture:
+def curve_picture(
+    curve: CategoryCurve, marks: Mapping[str, float], certified: Sequence[CertifiedRegion] = ()
+) -> Picture:
     """A small multiple without a title."""
 
     def draw(ax: Axes) -> None:
-        curve.plot(ax, marks, titled=False)
+        curve.plot(ax, marks, certified, titled=False)
         # Laying out dozens of small figures would take longer than drawing them.
         figures.figure_of(ax).set_layout_engine("none")
         ax.set_position((0.19, 0.2, 0.78, 0.77))
@@ -66,9 +68,20 @@ def marks_of(policy: Policy) -> dict[str, dict[str, float]]:
     }
 
 
+def regions_of(evidence: Evidence) -> dict[str, list[CertifiedRegion]]:
+    """Category → what is certified of its precision, in the order of the promises."""
+    found: dict[str, list[CertifiedRegion]] = {}
+    for promise in evidence.promises:
+        if promise.metric == "precision" and promise.certified is not None and promise.confidence is not None:
+            region = CertifiedRegion(promise.certified, promise.at_least, promise.confidence)
+            found.setdefault(promise.category, []).append(region)
+    return found
+
+
 def plot_curves(evaluation: Evaluation, policy: Policy | None = None, axes: Sequence[Axes] | None = None) -> list[Axes]:
-    """Small multiples of the precision–recall curves, the policy's thresholds marked."""
-    return evaluation.curves.plot(axes, marks_of(policy) if policy else None)
+    """Small multiples of the precision–recall curves, the policy's thresholds and certified floors marked."""
+    marks, certified = (marks_of(policy), regions_of(policy.evidence)) if policy else (None, None)
+    return evaluation.curves.plot(axes, marks, certified)
 
 
 def plot_thresholds(promises: Sequence[Promise], ax: Axes | None = None) -> Axes:

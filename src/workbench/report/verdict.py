@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from workbench.evaluation.figures import shorten
-from workbench.records import Evidence, Policy, Promise, Rejection, RejectionPromise
+from workbench.evaluation.sample_size import least_events
+from workbench.records import Draft, Evidence, Policy, Prevalence, Promise, Rejection, RejectionPromise, Taxonomy
 
 _MOST_NAMES = 12
 _ROUNDING = 1e-9
@@ -23,7 +24,17 @@ def headline(policy: Policy | None, evidence: Evidence | None, blocked: Sequence
         return f"No policy was exported. {counted} could be certified."
     if not certified:
         return "The policy acts on nothing by itself: no promise could be certified."
-    return f"{counted} are certified, all at once with {in_percent(evidence.draft.confidence)} confidence."
+    return f"{counted} are certified, {_held(evidence)}."
+
+
+def _held(evidence: Evidence) -> str:
+    """What the confidence is about: everything at once, or each category by itself."""
+    sure = f"with {in_percent(evidence.draft.confidence)} confidence"
+    if evidence.draft.budget != "category":
+        return f"all at once {sure}"
+    tested = len({promise.category for promise in evidence.promises if promise.asked is not None})
+    wrong = f"{(1 - evidence.draft.confidence) * tested:.2g}"
+    return f"each category's by themselves {sure}: of {tested} tested categories about {wrong} may be wrong"
 
 
 def sentences(policy: Policy | None, evidence: Evidence | None) -> list[str]:
@@ -38,8 +49,75 @@ def sentences(policy: Policy | None, evidence: Evidence | None) -> list[str]:
         *(_promised(group, "Certified" if policy else "Could be certified") for group in _alike(certified)),
         *(_refused(group) + (" It never fires there." if policy else "") for group in _alike(other)),
         *map(limit_sentence, evidence.rejection),
+        *_terms(evidence),
         *([_elsewhere(policy)] if policy else []),
     ]
+
+
+def _terms(evidence: Evidence) -> Iterator[str]:
+    """What every promise rests on: how certified ones hold together, of which images, and which look this was."""
+    draft = evidence.draft
+    if draft.budget == "category" and any(limit.verdict == "certified" for limit in evidence.rejection):
+        yield f"What is certified about unknown images holds together with {in_percent(draft.confidence)} confidence."
+    weighted = any(promise.method == "weights" for promise in (*evidence.promises, *evidence.rejection))
+    if evidence.promises:
+        yield mix_sentence(draft, weighted=weighted)
+    look = f"This is look {evidence.look_number} of {draft.looks} planned at these certify images"
+    yield look + ("." if draft.looks == 1 else f"; the confidence covers all {draft.looks}.")
+
+
+def mix_sentence(draft: Draft, *, weighted: bool = False) -> str:
+    """Which images precision is promised for."""
+    if draft.prevalence is None:
+        counted = ", where each counts for what it stands for" if weighted else ""
+        return f"Precision is promised for images that come as the certify images do{counted}."
+    mix = _mix_in_words(draft.prevalence, draft.taxonomy)
+    return f"Precision is promised for this mix of arriving images: {mix} ({prevalence_source(draft.prevalence)})."
+
+
+def prevalence_source(prevalence: Prevalence) -> str:
+    """Whether the shares were given or estimated."""
+    if not prevalence.sample:
+        return "given, not measured"
+    return f"estimated from a labelled sample of {sum(prevalence.sample.values()):,} images, whose error is allowed for"
+
+
+def share_in_words(prevalence: Prevalence, name: str) -> str:
+    """The share of one kind as it was given, or estimated with one decimal; "–" where nothing is said of it."""
+    share = prevalence.shares.get(name)
+    return "–" if share is None else percent(share) if prevalence.sample else in_percent(share)
+
+
+def budget_in_words(draft: Draft) -> str:
+    """What one minus the confidence is the error probability of."""
+    sure = in_percent(draft.confidence)
+    return {
+        "policy": f"{sure} for all promises at once; the error budget is shared among them by weight",
+        "family": f"{sure} for all promises at once; the error budget is shared among them equally",
+        "category": f"{sure} for each category's promises by themselves, and for those about unknown images together",
+    }[draft.budget]
+
+
+def price(promise: Promise, prevalence: Prevalence | None = None) -> str:
+    """What a promise that is not certified would take; empty where labels are not what is missing."""
+    if promise.verdict == "certified":
+        return ""
+    if promise.needed is not None:
+        source = promise.needed_from or (
+            "images of the category" if promise.metric == "recall" else "images like these"
+        )
+        return f"About {promise.needed:,} more labelled images, drawn from {source}, for an 80\u202f% chance."
+    if promise.asked is None or promise.confidence is None:
+        return ""
+    first = promise.walk[0] if promise.walk else None
+    if first is not None and first.p_value <= 1 - promise.confidence:
+        return ""
+    shares = {} if prevalence is None else prevalence.shares
+    if any(not count and shares.get(kind, 1) for kind, count in promise.kinds.items()):
+        return "Labelled images of every kind that production sees are needed first."
+    if first is not None and promise.method != "prevalence" and first.events < least_events(promise.at_least, 0.5):
+        return "How many more labelled images it would take cannot be told from so few."
+    return "No number of labels would do at these rates."
 
 
 def limit_sentence(limit: RejectionPromise) -> str:
@@ -107,6 +185,18 @@ def percent_up(share: float) -> str:
 def in_percent(share: float) -> str:
     """A share that was written by a person: "90 %", "99.95 %"."""
     return f"{100 * share:.6g}\u202f%"
+
+
+def _mix_in_words(prevalence: Prevalence, taxonomy: Taxonomy) -> str:
+    """Every kind with its share in the taxonomy's order; of more than a dozen the most common ones."""
+    names = [name for name in (*taxonomy.categories, taxonomy.unknown) if name in prevalence.shares]
+    rest: list[str] = []
+    if len(names) > _MOST_NAMES:
+        ranked = sorted(names, key=lambda name: -prevalence.shares[name])
+        names, others = ranked[: _MOST_NAMES - 1], ranked[_MOST_NAMES - 1 :]
+        together = percent(math.fsum(prevalence.shares[name] for name in others))
+        rest = [f"{len(others)} more" + (f" {together} together" if taxonomy.mode == "single-label" else "")]
+    return ", ".join([*(f"{name_in_words(name)} {share_in_words(prevalence, name)}" for name in names), *rest])
 
 
 def _alike(promises: Sequence[Promise]) -> Iterator[list[Promise]]:
