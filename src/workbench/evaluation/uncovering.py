@@ -72,7 +72,7 @@ def uncover(scores: np.ndarray, truth: np.ndarray, at_least: float, delta: float
     together = places - np.searchsorted(scores, scores[np.maximum(places - 1, 0)], side="left")
     as_planned = np.array_equal(left, planned[: len(left)])
     own = wanted[: len(left)] if as_planned else critical_successes(left, at_least, delta)
-    place = _choose(left, together, np.diff(places), right, planned, (wanted, own))
+    place = _choose(left, together, np.diff(places), right, planned, (wanted, own), at_least)
     if place is None:
         return None
     edge = scores[places[place] - 1]
@@ -103,6 +103,7 @@ def _choose(
     right: np.ndarray,
     planned: np.ndarray,
     critical: tuple[np.ndarray, np.ndarray],
+    at_least: float,
 ) -> int | None:
     """The place in `left` to stop at; None if uncovering goes on to the end.
 
@@ -110,50 +111,50 @@ def _choose(
     planned: never at what is still covered, not even at which of its scores are equal. So where scores come in steps,
     a further step is taken to be as large as the last one was (`together`).
     """
-    level, slope, spread = _fit(left, images, right)
-    here = _predict(level, slope, spread, critical[1], left, np.zeros(len(left)))
+    model = _fit(left, images, right)
+    worth = _precision(model, np.zeros(len(left)))[-1] >= at_least
     last = left - together < planned[-1]
-    for place in 1 + np.flatnonzero((last | (here >= _HOPELESS))[1:]):
+    for place in 1 + np.flatnonzero((last | worth)[1:]):
         if last[place]:
             return int(place)
         ahead = np.flatnonzero(planned <= left[place] - together[place])[::_STEPS_AHEAD]
-        lead = np.log(planned[ahead] / left[place])
-        further = _predict(level[place], slope[place], spread[place], critical[0][ahead], planned[ahead], lead)
-        if here[place] >= further.max() - _INDIFFERENT:
+        counts = np.append(left[place], planned[ahead])
+        wanted = np.append(critical[1][place], critical[0][ahead])
+        precision = np.minimum(_precision(model[:, [place]], np.log(counts / left[place])), _HIGHEST)
+        chance = _NODE_WEIGHTS @ upper_tail(wanted, counts, precision)
+        if chance[0] >= max(chance.max() - _INDIFFERENT, _HOPELESS):
             return int(place)
     return None
 
 
-def _predict(
-    level: np.ndarray,
-    slope: np.ndarray,
-    spread: np.ndarray,
-    critical: np.ndarray,
-    counts: np.ndarray,
-    lead: np.ndarray,
-) -> np.ndarray:
-    """(m,) the chance of the test among the `counts` images on top; `lead` is ln(counts / images above the model)."""
-    odds = level + spread * _NODES + slope * lead
-    precision = _logistic(odds[:, :, None] + np.expand_dims(slope, -1) * np.log(_DEPTHS)).mean(axis=2)
-    return np.asarray(_NODE_WEIGHTS @ upper_tail(critical, counts, np.minimum(precision, _HIGHEST)))
+def _precision(model: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    """(3, m): the share of right ones that the model, cautious to bold, predicts among the images on top.
 
-
-def _fit(left: np.ndarray, images: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-odds at each place, its slope in ln(images above), and the standard error of the former; by Newton's method.
-
-    Block b lies between places b and b + 1; place i is fitted to the blocks below it, as far as the window reaches.
+    `model` (3, m) or (3, 1) is that of `_fit`, `lead` (m,) ln(images on top / images above the model's place).
     """
-    if not len(images):
-        return np.zeros(len(left)), np.full(len(left), _SLOPE), np.ones(len(left))
-    middle = (np.log(left[:-1]) + np.log(left[1:])) / 2
+    level, slope, spread = model
+    odds = level + spread * _NODES + slope * lead
+    return np.asarray(_logistic(odds[:, :, None] + slope[:, None] * np.log(_DEPTHS)).mean(axis=2))
+
+
+def _fit(left: np.ndarray, images: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(3, m) at each place: log-odds, their slope in ln(images above), and the standard error of the former.
+
+    Block b lies between places b and b + 1; place i is fitted to the blocks below it, as far as the window reaches, by
+    Newton's method.
+    """
     reach = int(np.log(_WINDOW) / np.log(_RATIO)) + 1
     blocks = np.arange(len(left))[:, None] - 1 - np.arange(reach)
     inside = np.maximum(blocks, 0)
+    middle = (np.log(left[:-1]) + np.log(left[1:])) / 2 if len(images) else np.zeros(1)
     offset = middle[inside] - np.log(left)[:, None]
     below = (blocks >= 0) & (offset <= np.log(_WINDOW))
-    counts, hits = np.where(below, images[inside], 0), np.where(below, right[inside], 0)
-    level, slope = np.zeros(len(left)), np.full(len(left), _SLOPE)
-    for _ in range(6):
+    counts = np.where(below, (images if len(images) else np.zeros(1))[inside], 0)
+    hits = np.where(below, (right if len(right) else np.zeros(1))[inside], 0)
+    slope = np.full(len(left), _SLOPE)
+    some, all_ = hits.sum(axis=1) + 0.5, counts.sum(axis=1) + 1
+    level = np.log(some / (all_ - some)) - slope * (counts * offset).sum(axis=1) / all_
+    for _ in range(4):
         rate = _logistic(level[:, None] + slope[:, None] * offset)
         residual = hits - counts * rate
         weight = counts * rate * (1 - rate)
@@ -165,7 +166,7 @@ def _fit(left: np.ndarray, images: np.ndarray, right: np.ndarray) -> tuple[np.nd
         scale = aa * bb - ab * ab
         level = level + np.clip((bb * up - ab * tilt) / scale, -2, 2)
         slope = slope + np.clip((aa * tilt - ab * up) / scale, -2, 2)
-    return level, np.minimum(slope, 0.0), np.sqrt(bb / scale)
+    return np.stack([level, np.minimum(slope, 0.0), np.sqrt(bb / scale)])
 
 
 def _logistic(odds: np.ndarray) -> np.ndarray:
