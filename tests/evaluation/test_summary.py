@@ -46,7 +46,7 @@ def test_notes_say_what_a_reader_must_know() -> None:
     assert "Measured on 60 labelled images of tune (optimistic: the tune split chose thresholds)." == notes[0]
     assert "Without an answer, counted as misses: corrupt 1." == notes[1]
     assert "No image here shows a\nb 😀: recall and average precision are n/a." == notes[2]
-    assert "The data set weighs its images; these figures count each image once." == notes[3]
+    assert "The data set weighs its images: the curves honour that, the tables count each image once." == notes[3]
 
 
 def test_slices_are_made_of_columns_that_tell_something() -> None:

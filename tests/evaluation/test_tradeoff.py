@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -162,3 +163,19 @@ def test_many_points_are_thinned_and_keep_both_ends() -> None:
     assert (1.0, 0.0) == (recall[0], recall[-1])
     assert curve.curve.precision[0] == precision[0]
     assert np.diff(recall).min() >= -0.03
+
+
+def test_weighted_images_count_for_what_they_stand_for() -> None:
+    labelled = example()
+    weights = np.where(np.arange(len(labelled)) % 2, 1.0, 4.0)
+    weighted = replace(labelled, frame=labelled.frame.assign(weight=weights))
+    plain, traced = trace_curves(labelled), trace_curves(weighted)
+    assert 1.0 == plain.worth
+    assert weights.sum() / (weights**2).sum() == traced.worth
+    category = labelled.taxonomy.categories[0]
+    own, shows = labelled.usable_scores()[:, 0], labelled.truth[:, 0]
+    point = traced[category].curve.at(0.5)
+    above = own >= np.float32(0.5)
+    assert (weights[above].sum(), weights[above & shows].sum()) == (point.predicted_positives, point.true_positives)
+    assert plain[category].curve.at(0.5).precision != point.precision
+    traced[category].plot()

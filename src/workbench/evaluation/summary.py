@@ -194,7 +194,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     if absent:
         notes.append(f"No image here shows {', '.join(absent)}: recall and average precision are n/a.")
     if (labelled.frame["weight"] != 1).any():
-        notes.append("The data set weighs its images; these figures count each image once.")
+        notes.append("The data set weighs its images: the curves honour that, the tables count each image once.")
     return notes
 
 

@@ -54,6 +54,8 @@ class CategoryCurve(Result):
     category: str
     curve: Curve
     measured_on: str
+    worth: float = 1.0
+    """How many equally weighted images one unit of the curve's counts tells as much as; 1 where images have no weights."""
 
     def frame(self) -> pd.DataFrame:
         """One row per distinct score, falling."""
@@ -90,7 +92,7 @@ class CategoryCurve(Result):
     def _draw(
         self, ax: Axes, marks: Mapping[str, float], certified: Sequence[CertifiedRegion], title: str, note: str
     ) -> Axes:
-        _draw_curve(ax, self.curve)
+        _draw_curve(ax, self.curve, self.worth)
         points = _draw_marks(ax, self.curve, marks)
         ax.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
         ax.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
@@ -114,11 +116,13 @@ class PrecisionRecall(Result):
     categories: tuple[str, ...]
     curves: Curves
     measured_on: str
+    worth: float = 1.0
+    """As `CategoryCurve.worth`."""
 
     def __getitem__(self, category: str) -> CategoryCurve:
         if category not in self.categories:
             raise KeyError(f"no category is called {category!r}")
-        return CategoryCurve(category, self.curves[self.categories.index(category)], self.measured_on)
+        return CategoryCurve(category, self.curves[self.categories.index(category)], self.measured_on, self.worth)
 
     def frame(self) -> pd.DataFrame:
         """One row per category and distinct score."""
@@ -144,12 +148,19 @@ class PrecisionRecall(Result):
 
 
 def trace_curves(labelled: Labelled) -> PrecisionRecall:
-    """Each category's own score against all other images; a row that may not act counts as CENSORED."""
-    curves = precision_recall_curves(labelled.usable_scores(), labelled.truth)
-    return PrecisionRecall(labelled.taxonomy.categories, curves, describe_splits(labelled.splits))
+    """Each category's own score against all other images; a row that may not act counts as CENSORED.
+
+    Where the data set's weights differ (images were sampled with known probabilities), each image counts for what it
+    stands for, and the band is that of so many equally weighted images as would tell as much (Kish 1965).
+    """
+    weights = labelled.frame["weight"].to_numpy(dtype=np.float64)
+    even = len(weights) == 0 or bool((weights == weights[0]).all())
+    curves = precision_recall_curves(labelled.usable_scores(), labelled.truth, None if even else weights)
+    worth = 1.0 if even else float(weights.sum() / np.square(weights).sum())
+    return PrecisionRecall(labelled.taxonomy.categories, curves, describe_splits(labelled.splits), worth)
 
 
-def _draw_curve(ax: Axes, curve: Curve) -> None:
+def _draw_curve(ax: Axes, curve: Curve, worth: float) -> None:
     theme = figures.theme_of(ax)
     if not curve.positives:
         ax.text(0.5, 0.5, "no image shows it", ha="center", va="center", fontsize=figures.TEXT, color=theme.soft)
@@ -160,7 +171,8 @@ def _draw_curve(ax: Axes, curve: Curve) -> None:
     kept = _thinned(recall)
     true, predicted, recall = curve.true_positives[kept], curve.predicted_positives[kept], recall[kept]
     precision = true / predicted
-    low, high = clopper_pearson(true, predicted)
+    trials = np.round(predicted * worth).astype(np.int64)
+    low, high = clopper_pearson(np.minimum(np.round(true * worth).astype(np.int64), trials), trials)
     ax.fill_between(recall, low, high, step="post", color=theme.first, alpha=0.16, linewidth=0)
     # Towards recall 0 the highest score's precision holds: nothing is interpolated.
     ax.step(np.append(recall, 0), np.append(precision, precision[-1:]), where="post", color=theme.first, linewidth=1.6)
