@@ -59,7 +59,7 @@ def _terms(evidence: Evidence) -> Iterator[str]:
     draft = evidence.draft
     if draft.budget == "category" and any(limit.verdict == "certified" for limit in evidence.rejection):
         yield f"What is certified about unknown images holds together with {in_percent(draft.confidence)} confidence."
-    weighted = any(promise.method == "weights" for promise in (*evidence.promises, *evidence.rejection))
+    weighted = any(promise.method == "weights" for promise in evidence.promises)
     if evidence.promises:
         yield mix_sentence(draft, weighted=weighted)
     look = f"This is look {evidence.look_number} of {draft.looks} planned at these certify images"
