@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Machines are shared: an example that takes long is no failure.
 settings.register_profile("shared", deadline=None)
-settings.load_profile("shared")
+# ./run mutate asks whether a test fails, some thousand times: few examples, the same ones each time, none made smaller.
+settings.register_profile(
+    "mutation", deadline=None, max_examples=20, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+)
+settings.load_profile(os.environ.get("WORKBENCH_HYPOTHESIS", "shared"))
 
 _MAKE = """
 import sys

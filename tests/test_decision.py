@@ -234,7 +234,7 @@ def test_multi_label_all_censored_is_not_rejected_without_a_rule() -> None:
 # Laws
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(st.data())
 def test_no_automatic_action_without_an_ok_answer_of_this_origin(data: st.DataObject) -> None:
     policy = data.draw(policies())
@@ -247,7 +247,7 @@ def test_no_automatic_action_without_an_ok_answer_of_this_origin(data: st.DataOb
         assert decision.action in policy.rank
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(st.data())
 def test_raising_the_top_score_never_lowers_the_rank_without_a_rule(data: st.DataObject) -> None:
     policy = replace(data.draw(policies()), rejection=NO_RULE, routing=Routing("pass"))

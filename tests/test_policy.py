@@ -48,7 +48,7 @@ def test_thresholds_are_written_in_their_shortest_form() -> None:
     assert 0.72 == policy_document(POLICY)["categories"][0]["tiers"][1]["threshold"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 5)
 @given(policies())
 def test_every_policy_survives_writing_and_reading(policy: Policy) -> None:
     assert policy == parse_policy(json.dumps(policy_document(policy)))
@@ -202,7 +202,7 @@ def test_a_policy_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 5)
 @given(policies())
 def test_drawn_policies_keep_every_rule(policy: Policy) -> None:
     assert [] == list(policy_faults(policy))
@@ -218,7 +218,7 @@ values = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=settings().max_examples * 2)
 @given(st.data())
 def test_reader_and_published_schema_accept_the_same_documents(data: st.DataObject) -> None:
     document = deepcopy(policy_document(POLICY))

@@ -27,6 +27,7 @@ from workbench.evaluation.certify import (
 from workbench.evaluation.prevalence import Mix, count_kinds, ppv_lower_bound, precision_p_values
 from workbench.records import Step
 
+FEW = settings(max_examples=settings().max_examples * 2 // 5)
 GRID = (0.95, 0.9, 0.8, 0.6)
 
 
@@ -160,7 +161,6 @@ def arrays(drawn: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([step / 20 for step, _ in drawn], dtype=np.float32), np.array([right for _, right in drawn])
 
 
-@settings(deadline=None)
 @given(rows, st.integers(0, 20))
 def test_one_more_right_image_raises_no_p_value_at_or_below_its_score(drawn: list[tuple[int, bool]], step: int) -> None:
     grid = np.array(GRID, dtype=np.float32)
@@ -171,7 +171,6 @@ def test_one_more_right_image_raises_no_p_value_at_or_below_its_score(drawn: lis
             assert other.p_value <= one.p_value + 1e-12
 
 
-@settings(deadline=None)
 @given(rows, st.randoms(use_true_random=False), st.lists(st.integers(0, 5), min_size=200, max_size=200))
 def test_the_order_of_rows_changes_nothing(drawn: list[tuple[int, bool]], random: object, groups: list[int]) -> None:
     tagged = list(zip(drawn, groups, strict=False))
@@ -186,7 +185,6 @@ def test_the_order_of_rows_changes_nothing(drawn: list[tuple[int, bool]], random
     assert found[0] == found[1]
 
 
-@settings(deadline=None)
 @given(rows)
 def test_a_rising_map_of_scores_and_grid_changes_no_certificate(drawn: list[tuple[int, bool]]) -> None:
     scores, truth = arrays(drawn)
@@ -196,7 +194,6 @@ def test_a_rising_map_of_scores_and_grid_changes_no_certificate(drawn: list[tupl
     assert (plain.k, plain.errors, plain.n) == (mapped.k, mapped.errors, mapped.n)
 
 
-@settings(deadline=None)
 @given(rows, st.sampled_from([0.5, 0.8, 0.9]))
 def test_the_recall_threshold_is_the_highest_that_passes_exactly(
     drawn: list[tuple[int, bool]], at_least: float
@@ -470,7 +467,7 @@ def shuffled(options: dict[str, object], order: np.ndarray) -> dict[str, object]
     return options
 
 
-@settings(max_examples=50)
+@FEW
 @given(many_rows, many_marks, st.randoms(use_true_random=False), kinds_of_test)
 def test_the_order_of_images_changes_nothing_for_any_test(
     drawn: list[tuple[int, bool]], marks: list[int], random: object, kind: str
@@ -485,7 +482,7 @@ def test_the_order_of_images_changes_nothing_for_any_test(
         assert found == again
 
 
-@settings(max_examples=50)
+@FEW
 @given(many_rows, many_marks, kinds_of_test, st.sampled_from([0.5, 0.7, 0.9]), st.sampled_from([0.5, 0.8, 0.9]))
 def test_the_bound_of_a_certificate_reaches_its_goal(
     drawn: list[tuple[int, bool]], marks: list[int], kind: str, at_least: float, confidence: float
@@ -499,7 +496,7 @@ def test_the_bound_of_a_certificate_reaches_its_goal(
             assert np.float32(found.threshold) == found.threshold
 
 
-@settings(max_examples=40)
+@FEW
 @given(many_rows, many_marks, st.sampled_from(["none", "prevalence", "mix", "weights"]))
 def test_a_rising_map_changes_no_certificate_of_any_test(
     drawn: list[tuple[int, bool]], marks: list[int], kind: str
@@ -520,7 +517,7 @@ def test_a_rising_map_changes_no_certificate_of_any_test(
     assert [step.p_value for step in plain.steps] == [step.p_value for step in other.steps]
 
 
-@settings(max_examples=40)
+@FEW
 @given(many_rows, st.integers(0, 20), st.sampled_from([0.05, 0.3]))
 def test_one_more_right_image_raises_no_p_value_at_a_prevalence(
     drawn: list[tuple[int, bool]], step: int, share: float
@@ -536,7 +533,7 @@ def test_one_more_right_image_raises_no_p_value_at_a_prevalence(
     assert (after[below] <= before[below] + 1e-9).all()
 
 
-@settings(max_examples=40)
+@FEW
 @given(many_rows, st.sampled_from([0.5, 0.8]))
 def test_the_labelled_set_s_own_share_is_more_careful_than_no_prevalence(
     drawn: list[tuple[int, bool]], at_least: float

@@ -12,7 +12,7 @@ from workbench.evaluation.simulate import gate_scores, signals, simulate
 from workbench.records import CENSORED, Decision, Rejection, Taxonomy
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 @given(st.data())
 def test_simulate_equals_decide_on_every_row(data: st.DataObject) -> None:
     policy = data.draw(policies())
@@ -32,7 +32,7 @@ def _fired(decision: Decision) -> set[tuple[str, str]]:
     return {(mark.category, mark.action) for mark in decision.marks}
 
 
-@settings(max_examples=300)
+@settings(max_examples=settings().max_examples * 3)
 @given(
     st.lists(st.one_of(st.floats(0, 1, width=32), st.just(CENSORED)), min_size=1, max_size=6),
     st.sampled_from(["top", "margin"]),
