@@ -118,6 +118,22 @@ def test_counts_of_a_walk_add_up_by_kind(world: tuple[Dataset, PredictionTable])
                 assert step.events == step.successes + sum(step.false_by_kind)
 
 
+@pytest.mark.parametrize(
+    "given", [{"shares": SHARES | {"shoe": 0.0, "boot": 0.6}}, {"counts": {"shoe": 0, "boot": 60}}]
+)
+def test_a_category_that_production_lacks_is_refused(
+    world: tuple[Dataset, PredictionTable], given: Mapping[str, Mapping[str, float]]
+) -> None:
+    filled = {kind: {"bag": 0, "unknown": 0} | dict(named) for kind, named in given.items()}
+    draft, release = run_gate(*world, goals_at(PrevalenceGoal(**filled), category={}))  # type: ignore[arg-type]
+    assert release.evidence is not None
+    shoe = release.evidence.promises[0]
+    assert ("refused", None) == (shoe.verdict, shoe.needed)
+    if draft.tiers[0].asked is not None:
+        assert "production may have no image of the category at all" == shoe.reason
+    assert release.policy is None or [] == verify_counts(release.policy)
+
+
 def test_the_bound_on_rejected_known_images_follows_the_mix() -> None:
     kinds, events = {"a": 500, "b": 500}, (5, 150)
     mostly_a = known_rejected_bound(Prevalence({"a": 0.8, "b": 0.1, "u": 0.1}), kinds, events, "u", 0.01)

@@ -497,7 +497,9 @@ def _refuse_mixed(counts: Counts, mix: Mix, steps: list[Step], n: int, at_least:
     first = steps[0]
     bound = float(precision_bound(counts.at(slice(1)), mix, delta)[0])
     empty = int(((counts.negatives == 0) & (mix.others > 0)).sum())
-    if not counts.true_positives[0]:
+    if not mix.share:
+        reason = "production may have no image of the category at all"
+    elif not counts.true_positives[0]:
         reason = f"none of {counts.positives} images of the category scores {first.threshold:.4g} or more"
     elif empty:
         reason = f"{empty} kinds of other images have a share in production and no image here"
@@ -536,7 +538,7 @@ def _further_negatives(counts: Counts, mix: Mix, at_least: float, level: float) 
 
 def _negatives_for(counts: Counts, mix: Mix, at_least: float, level: float) -> int | None:
     recall = float(lower_bound(int(counts.true_positives[0]), counts.positives, level)) if counts.positives else 0.0
-    if not recall:
+    if not recall or not mix.share:
         return None
     highest = mix.share * recall * (1 - at_least) / (at_least * (1 - mix.share))
     if highest >= 1 or not counts.false_positives[0].any():

@@ -56,12 +56,18 @@ class Counts:
 
 
 def mix_of(prevalence: float | Mix, truth: np.ndarray) -> Mix:
-    """A share alone stands for one kind of other images. Raises ValueError for shares that cannot be."""
+    """A share alone stands for one kind of other images. Raises ValueError for shares that cannot be.
+
+    The category's share in a `Mix` may be 0, as where a sample of production had none of it: nothing is proven then.
+    """
     if not isinstance(prevalence, Mix):
+        if not 0 < prevalence < 1:
+            raise ValueError(f"a prevalence must lie between 0 and 1, both excluded: {prevalence}")
         prevalence = Mix(float(prevalence), np.array([1 - float(prevalence)]), np.zeros(len(truth), dtype=np.int64))
     mix = prevalence
-    if not 0 < mix.share < 1 or not (np.isfinite(mix.others) & (mix.others >= 0) & (mix.others <= 1)).all():
-        raise ValueError(f"a prevalence must lie between 0 and 1: {mix.share}, others {mix.others}")
+    shares = np.append(mix.others, mix.share)
+    if not (np.isfinite(shares) & (shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"shares must lie between 0 and 1: {mix.share}, others {mix.others}")
     if mix.share + mix.others.sum() < 1 - 1e-6:
         raise ValueError(f"the shares of all kinds of images sum to {mix.share + mix.others.sum():.6g}, not to 1")
     if mix.kinds.shape != truth.shape or (len(mix.kinds) and (mix.kinds[~truth] < 0).any()):

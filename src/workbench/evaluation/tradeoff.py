@@ -55,7 +55,7 @@ class CategoryCurve(Result):
     curve: Curve
     measured_on: str
     worth: float = 1.0
-    """How many equally weighted images one unit of the curve's counts tells as much as; 1 where images have no weights."""
+    """How many equally weighted images one unit of the counts tells as much as; 1 where images have no weights."""
 
     def frame(self) -> pd.DataFrame:
         """One row per distinct score, falling."""
