@@ -212,12 +212,12 @@ def test_shares_from_a_sample_are_exact_bounds() -> None:
 @pytest.mark.parametrize(
     ("mix", "fault"),
     [
-        (0.0, "a prevalence must lie between 0 and 1"),
-        (1.0, "a prevalence must lie between 0 and 1"),
-        (float("nan"), "a prevalence must lie between 0 and 1"),
-        (Mix(0.1, np.array([np.nan]), np.zeros(3, dtype=int)), "a prevalence must lie between 0 and 1"),
-        (Mix(0.1, np.array([-0.1, 1.0]), np.zeros(3, dtype=int)), "a prevalence must lie between 0 and 1"),
-        (Mix(0.1, np.array([1.1]), np.zeros(3, dtype=int)), "a prevalence must lie between 0 and 1"),
+        (0.0, "must lie between 0 and 1"),
+        (1.0, "must lie between 0 and 1"),
+        (float("nan"), "must lie between 0 and 1"),
+        (Mix(0.1, np.array([np.nan]), np.zeros(3, dtype=int)), "must lie between 0 and 1"),
+        (Mix(0.1, np.array([-0.1, 1.0]), np.zeros(3, dtype=int)), "must lie between 0 and 1"),
+        (Mix(0.1, np.array([1.1]), np.zeros(3, dtype=int)), "must lie between 0 and 1"),
         (Mix(0.1, np.array([0.5, 0.3]), np.zeros(3, dtype=int)), r"sum to 0\.9, not to 1"),
         (Mix(0.1, np.array([0.9]), np.zeros(2, dtype=int)), r"kinds \(2,\) must name a kind for each of 3 images"),
         (Mix(0.1, np.array([0.9]), np.array([0, -1, 0])), r"must name a kind for each of 3 images"),
