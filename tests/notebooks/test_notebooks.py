@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-FIGURES = {"01_dataset": 1, "02_approaches": 0, "03_evaluation": 4, "04_thresholds": 0, "07_release": 1}
+FIGURES = {"01_dataset": 1, "02_approaches": 0, "03_evaluation": 8, "04_thresholds": 1, "07_release": 1}
 """How many pictures each notebook shows."""
 
 
@@ -60,8 +60,17 @@ def test_a_notebook_runs_quietly_and_shows_its_figures(executed: Mapping[str, An
     assert FIGURES[name] == len(pictures)
 
 
+def results(notebook: Any) -> list[str]:
+    return [output["data"]["text/plain"] for output in outputs(notebook) if output["output_type"] == "execute_result"]
+
+
+def test_a_refusal_says_what_it_would_take(executed: Mapping[str, Any]) -> None:
+    wanted = "images of other kinds, in the mix that production sees"
+    assert any(wanted in result for result in results(executed["04_thresholds"]))
+
+
 def test_the_last_notebook_leaves_the_policy_and_decides_with_it(executed: Mapping[str, Any]) -> None:
-    release = executed["07_release"]
-    results = [output["data"]["text/plain"] for output in outputs(release) if output["output_type"] == "execute_result"]
-    assert any(result.startswith("Decision(image_id='images/train/t-shirt/") for result in results)
-    assert any("accept" in result and "review" in result for result in results)
+    shown = results(executed["07_release"])
+    assert any(result.startswith("('look 1 of 1', ") for result in shown)
+    assert any(result.startswith("Decision(image_id='images/train/t-shirt/") for result in shown)
+    assert any("accept" in result and "review" in result for result in shown)

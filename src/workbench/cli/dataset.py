@@ -48,6 +48,9 @@ outside = "{outside}"        # a label that is not listed above: "refuse" the ro
 [goals]
 confidence = 0.95            # that every certified promise of the policy holds at once
 below = "review"             # what happens where no tier fires: a human action, or the one of rank 0
+# looks = 2                  # drafts that may be tested on the same certify images, each with half of the error budget;
+                             # say it before the first one is tested: raising it afterwards does not help
+# budget = "category"        # the confidence is about each category by itself; "policy": about all promises together
 actions = [
     {{ name = "pass", rank = 0, kind = "automatic" }},    # rank 0 does nothing
     {{ name = "review", rank = 1, kind = "human" }},      # always declared: doubt goes there
@@ -63,6 +66,20 @@ at_least = 0.90
 # action = "review"
 # metric = "recall"          # of the images that show the category, at least 90 % are flagged
 # at_least = 0.90
+# ask = "cost"               # the threshold is the cheapest one by [goals.costs]; at_least is promised all the same
+
+# What arrives in production, as shares of all images: precision is then promised for this mix, not for the labelled one.
+# Name every category and unknown. Or give [goals.prevalence.counts]: images of each in a labelled random sample.
+# [goals.prevalence.shares]
+# shoe = 0.10
+# sock = 0.70
+# unknown = 0.20
+
+# What mistakes cost, for tiers that say ask = "cost".
+# [goals.costs]
+# false_positive = 5.0       # an automatic action on an image that does not show the category
+# false_negative = 1.0       # an image of the category on which nothing fires
+# review = 0.2               # an image that a person looks at
 
 [goals.rejection]
 signal = "{signal}"              # "top", "margin", "entropy", or "none": nothing is rejected for its scores
