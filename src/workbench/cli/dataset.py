@@ -68,7 +68,7 @@ at_least = 0.90
 # at_least = 0.90
 # ask = "cost"               # the threshold is the cheapest one by [goals.costs]; at_least is promised all the same
 
-# What arrives in production, as shares of all images: precision is then promised for this mix, not for the labelled one.
+# What arrives in production, as shares of all images: precision is promised for this mix, not for the labelled one.
 # Name every category and unknown. Or give [goals.prevalence.counts]: images of each in a labelled random sample.
 # [goals.prevalence.shares]
 # shoe = 0.10
