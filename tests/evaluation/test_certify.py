@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
+from workbench.canonical import binary32
 from workbench.evaluation.certify import (
     DEFAULT_GRID,
     EXACT,
@@ -181,8 +183,32 @@ def test_recall_is_refused_where_images_are_out_of_reach() -> None:
     scores = np.array([-np.inf] * 30 + [0.9] * 70, dtype=np.float32)
     found = certify_recall(scores, np.ones(100, dtype=bool), 0.9, 0.95)
     assert isinstance(found, Refusal)
-    assert "30 of 100 images of the category are out of any threshold's reach" in found.reason
+    assert "30 of 100 images of the category are out of any threshold's reach; 4 may be" == found.reason
+    assert (100, 100, 30, (), "images of the category") == (
+        found.n,
+        found.k,
+        found.errors,
+        found.steps,
+        found.drawn_from,
+    )
     assert found.needed is None
+
+
+def test_recall_that_is_nearly_reached_asks_for_images_of_the_category() -> None:
+    scores = np.array([-np.inf] * 5 + [0.9] * 95 + [0.1] * 20, dtype=np.float32)
+    found = certify_recall(scores, np.arange(120) < 100, 0.9, 0.95)
+    assert isinstance(found, Refusal)
+    assert (120, 100, 5) == (found.n, found.k, found.errors)
+    assert 203 - 100 == found.needed
+    fewer = certify_recall(scores[:29], np.ones(29, dtype=bool), 0.9, 0.95)
+    assert isinstance(fewer, Refusal)
+    assert "5 of 29 images of the category are out of any threshold's reach; 0 may be" == fewer.reason
+    few = certify_recall(scores[:28], np.ones(28, dtype=bool), 0.9, 0.95)
+    assert isinstance(few, Refusal)
+    assert "only 28 images of the category; 29 are needed even if every one is reached" == few.reason
+    none = certify_recall(scores[:0], np.zeros(0, dtype=bool), 0.9, 0.95)
+    assert isinstance(none, Refusal)
+    assert events_needed(0.9, 1.0, 0.95) == none.needed
 
 
 def test_recall_says_how_many_images_it_needs() -> None:
@@ -477,6 +503,95 @@ def test_weighted_images_are_tested_by_betting() -> None:
     assert (int(truth.sum()), 600) == (recall.k, recall.n)
     assert int((scores[truth] < np.float32(recall.threshold)).sum()) == recall.errors
     assert list(DEFAULT_GRID[::-1][: len(recall.steps)]) == [step.threshold for step in recall.steps]
+
+
+def weighted_example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """200 right at .9; 190 of 200 at .8; 40 of 200 at .7. Every other image stands for two."""
+    blocks = [block(0.9, 200, 0), block(0.8, 190, 10), block(0.7, 40, 160)]
+    scores = np.array([score for part, _ in blocks for score in part], dtype=np.float32)
+    return scores, np.array([right for _, part in blocks for right in part]), 1.0 + np.arange(600) % 2
+
+
+def test_the_weighted_walk_stops_at_the_first_failure_and_keeps_the_last_success() -> None:
+    scores, truth, weights = weighted_example()
+    found = certify_precision(scores, truth, 0.9, 0.9, grid=[0.9, 0.8, 0.7, 0.6], weights=weights)
+    assert isinstance(found, Certificate)
+    assert [(200, 200), (400, 390), (600, 430)] == [(step.events, step.successes) for step in found.steps]
+    assert [True, True, False] == [step.p_value <= 0.1 for step in found.steps]
+    assert [0 < step.p_value <= 1 for step in found.steps] == [True] * 3
+    assert (np.float32(0.8), 400, 10, 600) == (np.float32(found.threshold), found.k, found.errors, found.n)
+    assert [np.float32(point) for point in (0.9, 0.8, 0.7, 0.6)] == list(found.grid)
+    assert 0.9 <= found.lower_bound <= 0.975
+    assert 0.05 > 0.975 - found.lower_bound
+    whole = certify_precision(scores, truth, 0.5, 0.9, grid=[0.9, 0.8, 0.7], weights=weights)
+    assert isinstance(whole, Certificate)
+    assert (np.float32(0.7), 3, 600) == (np.float32(whole.threshold), len(whole.steps), whole.k)
+    one = certify_precision(scores, truth, 0.9, 0.9, grid=[0.9, 0.7], weights=weights)
+    assert isinstance(one, Certificate)
+    assert (np.float32(0.9), 2, 200) == (np.float32(one.threshold), len(one.steps), one.k)
+    alone = certify_precision(scores, truth, 0.9, 0.9, grid=[0.9], weights=weights)
+    assert isinstance(alone, Certificate)
+    assert (np.float32(0.9), 1) == (np.float32(alone.threshold), len(alone.steps))
+    order = np.arange(600)[::-1]
+    again = certify_precision(
+        scores[order], truth[order], 0.9, 0.9, [0.9, 0.8, 0.7, 0.6], groups=order, weights=weights[order]
+    )
+    assert again == certify_precision(
+        scores, truth, 0.9, 0.9, [0.9, 0.8, 0.7, 0.6], groups=np.arange(600), weights=weights
+    )
+
+
+def test_the_weighted_walk_of_recall_rises_until_it_fails() -> None:
+    scores, truth, weights = weighted_example()
+    found = certify_recall(scores, truth, 0.8, 0.9, grid=[0.95, 0.9, 0.8, 0.7], weights=weights)
+    assert isinstance(found, Certificate)
+    assert [0.7, 0.8, 0.9] == [round(step.threshold, 6) for step in found.steps]
+    assert [(430, 430), (430, 390), (430, 200)] == [(step.events, step.successes) for step in found.steps]
+    assert [True, True, False] == [step.p_value <= 0.1 for step in found.steps]
+    assert (np.float32(0.8), 430, 40, 600) == (np.float32(found.threshold), found.k, found.errors, found.n)
+    assert [np.float32(point) for point in (0.95, 0.9, 0.8, 0.7)] == list(found.grid)
+    assert 0.8 <= found.lower_bound <= 390 / 430
+    assert 0.06 > 390 / 430 - found.lower_bound
+    whole = certify_recall(scores, truth, 0.3, 0.9, grid=[0.9, 0.8, 0.7], weights=weights)
+    assert isinstance(whole, Certificate)
+    assert (np.float32(0.9), 3, 230) == (np.float32(whole.threshold), len(whole.steps), whole.errors)
+    alone = certify_recall(scores, truth, 0.8, 0.9, grid=[0.8], weights=weights)
+    assert isinstance(alone, Certificate)
+    assert (np.float32(0.8), 1) == (np.float32(alone.threshold), len(alone.steps))
+    order = np.arange(600)[::-1]
+    again = certify_recall(scores[order], truth[order], 0.8, 0.9, [0.9, 0.8], groups=order, weights=weights[order])
+    assert again == certify_recall(scores, truth, 0.8, 0.9, [0.9, 0.8], groups=np.arange(600), weights=weights)
+
+
+def test_a_weighted_point_that_no_image_reaches_proves_nothing() -> None:
+    scores, truth, weights = weighted_example()
+    found = certify_precision(scores, truth, 0.9, 0.9, grid=[0.95, 0.9], weights=weights)
+    assert isinstance(found, Refusal)
+    assert ((Step(binary32(0.95), 0, 0, 1.0),), 0, 600) == (found.steps, found.k, found.n)
+    assert "images drawn with the same weights" == found.drawn_from
+    assert found.needed is None
+    wrong = certify_recall(scores, np.zeros(600, dtype=bool), 0.9, 0.9, weights=weights)
+    assert isinstance(wrong, Refusal)
+    assert (0, 600) == (wrong.k, wrong.n)
+
+
+def test_the_image_of_a_group_is_drawn_by_its_name() -> None:
+    """The first eight bytes of SHA-256 of seed and name, over the images by score."""
+    scores = np.arange(40, dtype=np.float32) / 40
+    names = np.array([f"shoot {row % 10}" for row in range(40)])
+    for seed in (0, 5):
+        chosen = set()
+        for group in range(10):
+            drawn = hashlib.sha256(f"{seed}:shoot {group}".encode()).digest()[:8]
+            chosen.add(float(scores[group + 10 * (int.from_bytes(drawn, "big") % 4)]))
+        found = certify_recall(scores, np.ones(40, dtype=bool), 0.1, 0.9, groups=names, seed=seed)
+        assert isinstance(found, Certificate)
+        assert sorted(chosen)[found.errors] == found.threshold
+        steps = certify_precision(
+            scores, np.ones(40, bool), 0.1, 0.9, grid=sorted(scores.tolist())[::-1], groups=names, seed=seed
+        ).steps
+        counts = [step.events for step in steps]
+        assert [sum(one >= point for one in chosen) for point in sorted(scores.tolist())[::-1]][: len(counts)] == counts
 
 
 def test_weighted_refusals_say_where_images_have_to_come_from() -> None:
