@@ -993,12 +993,11 @@ def main() -> None:
     show_gains(found)
     well = show_verdicts(found, verdicts)
     caught = show_mutants(DRAWS, given.workers, whole=False)
-    print(f"{draws:,} draws per cell, MAPIE {MAIN_TEXT}; table in {given.out}; {time.perf_counter() - start:.0f} s")
+    most = min(draws, MAPIE_CHUNKS * CHUNK)
+    shared = f"MAPIE on {most:,} at p {MAIN[0]}, δ {MAIN[1]}, n {MAIN[2]:,}, on {min(draws, CHUNK)} elsewhere"
+    print(f"{draws:,} draws per cell, {shared}; table in {given.out}; {time.perf_counter() - start:.0f} s")
     print(f"promises: {'KEPT' if well else 'BROKEN'}; mutants: {'caught' if caught else 'NOT CAUGHT'}")
     raise SystemExit(0 if well and caught else 1)
-
-
-MAIN_TEXT = f"on {MAPIE_CHUNKS * CHUNK:,} at p {MAIN[0]}, δ {MAIN[1]}, n {MAIN[2]:,} and on {CHUNK} elsewhere"
 
 
 if __name__ == "__main__":
