@@ -12,7 +12,7 @@ from workbench.evaluation.intervals import critical_successes, upper_tail
 POWER = 0.8
 _SAWTOOTH = 40
 _MOST_TRIALS = 2**14
-_MOST_EVENTS = 500
+_MOST_EVENTS = 512
 
 
 @lru_cache(maxsize=4096)
@@ -52,16 +52,19 @@ def least_events(at_least: float, confidence: float, errors: int = 0) -> int:
 def trials_needed(at_most: float, truly: float, confidence: float, power: float = POWER) -> int | None:
     """Trials that prove a rare event's rate to be at most `at_most` with this power if it is `truly`.
 
-    Found among the fewest trials that pass with 0, 1, 2, … events, where the test is at its best; for rates far below
-    those of `events_needed`. None if `truly` is not below the goal, or more than 500 events would have to be allowed.
+    Found by halving among the fewest trials that pass with 0, 1, 2, … events, where the test is at its best; for rates
+    far below those of `events_needed`. None if `truly` is not below the goal, or more than 512 events would have to be
+    allowed.
     """
     if truly >= at_most:
         return None
-    for events in range(_MOST_EVENTS):
+    fewest, most = 0, _MOST_EVENTS
+    while fewest < most:
+        events = (fewest + most) // 2
         trials = least_events(1 - at_most, confidence, events)
-        if upper_tail(trials - events, trials, 1 - truly) >= power:
-            return trials
-    return None
+        enough = upper_tail(trials - events, trials, 1 - truly) >= power
+        fewest, most = (fewest, events) if enough else (events + 1, most)
+    return least_events(1 - at_most, confidence, fewest) if fewest < _MOST_EVENTS else None
 
 
 def negatives_needed(at_least: float, share: float, recall: float, delta: float) -> int:

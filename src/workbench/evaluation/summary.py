@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_VALUES = 20
+_RESAMPLES = 100
+"""Of calibration, whose measures are the slowest."""
 _NO_SLICE = ("image_id", "outcome", "split", "group", "weight", "labels")
 
 
@@ -156,7 +158,7 @@ def evaluate(labelled: Labelled, splits: Sequence[str] = ("tune",), confidence: 
         curves=trace_curves(part),
         confusion=None if part.taxonomy.mode == "multi-label" else count_confusions(part),
         scores=describe_scores(part),
-        calibration=measure_calibration(part, confidence=confidence),
+        calibration=measure_calibration(part, resamples=_RESAMPLES, confidence=confidence),
         slices={column: slice_by(part, column, confidence) for column in _slice_columns(part.frame)},
         rejection=_rejection(part, confidence),
         left_out=_left_out(part),

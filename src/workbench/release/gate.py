@@ -113,7 +113,8 @@ def promise_frame(evidence: Evidence | None) -> pd.DataFrame:
         "reason",
     ]
     rows = [] if evidence is None else [*map(_tier_row, evidence.promises), *map(_limit_row, evidence.rejection)]
-    return pd.DataFrame(rows, columns=columns)
+    whole = pd.Series([row[columns.index("more labels")] for row in rows], dtype=object)
+    return pd.DataFrame(rows, columns=columns).assign(**{"more labels": whole})
 
 
 def _tier_row(promise: Promise) -> tuple[object, ...]:
