@@ -15,6 +15,7 @@ from workbench.evaluation.certify import (
     EXACT,
     GRID_SHARE,
     PREVALENCE,
+    TOLERANCE,
     UNCOVERED,
     WEIGHTED,
     Certificate,
@@ -26,7 +27,7 @@ from workbench.evaluation.certify import (
     tolerance_rank,
     weighted_rate_bound,
 )
-from workbench.evaluation.prevalence import Mix, count_kinds, ppv_lower_bound, precision_p_values
+from workbench.evaluation.prevalence import Mix, count_kinds, ppv_lower_bound, precision_bound, precision_p_values
 from workbench.evaluation.sample_size import events_needed, trials_needed
 from workbench.records import Step
 
@@ -110,7 +111,16 @@ def test_a_precision_out_of_reach_needs_no_number_of_labels() -> None:
     found = certify_precision(np.array(scores, dtype=np.float32), np.array(truth), 0.9, 0.9, grid=[0.95])
     assert isinstance(found, Refusal)
     assert found.needed is None
-    assert "300 of 600 images" in found.reason
+    wanted = int(binom.isf(0.1, 600, 0.9)) + 1
+    assert f"300 of 600 images at or above 0.95 are right; {wanted} would have to be" == found.reason
+    assert (600, 600, 300) == (found.n, found.k, found.errors)
+
+
+def test_as_many_images_as_are_needed_are_not_too_few() -> None:
+    scores, truth = block(0.97, 21, 1)
+    found = certify_precision(np.array(scores, dtype=np.float32), np.array(truth), 0.9, 0.9, grid=[0.95])
+    assert isinstance(found, Refusal)
+    assert "21 of 22 images at or above 0.95 are right; 22 would have to be" == found.reason
 
 
 def test_what_a_refusal_asks_for_gives_the_chance_it_names() -> None:
@@ -192,6 +202,17 @@ def test_recall_is_refused_where_images_are_out_of_reach() -> None:
         found.drawn_from,
     )
     assert found.needed is None
+
+
+def test_as_many_images_may_be_out_of_reach_as_the_rank_uses_up() -> None:
+    scores = np.array([-np.inf] + [0.9] * 92, dtype=np.float32)
+    found = certify_recall(scores, np.ones(93, dtype=bool), 0.95, 0.95)
+    assert isinstance(found, Certificate)
+    assert (TOLERANCE, (), (), 93, 93, 1) == (found.method, found.grid, found.steps, found.n, found.k, found.errors)
+    scores[1] = -np.inf
+    refused = certify_recall(scores, np.ones(93, dtype=bool), 0.95, 0.95)
+    assert isinstance(refused, Refusal)
+    assert (93, 2) == (refused.n, refused.errors)
 
 
 def test_recall_that_is_nearly_reached_asks_for_images_of_the_category() -> None:
@@ -363,6 +384,49 @@ def test_the_walk_wins_where_one_score_is_all_there_is_and_uncovering_where_few_
     assert (UNCOVERED, True) == (hard.method, hard.threshold not in DEFAULT_GRID)
 
 
+def test_the_walk_wins_where_precision_is_high_down_to_the_lowest_score() -> None:
+    random = np.random.default_rng(8)
+    scores = random.random(500).astype(np.float32)
+    truth = random.random(500) < 0.95
+    found = certify_precision(scores, truth, 0.7, 0.9)
+    assert isinstance(found, Certificate)
+    assert (EXACT, np.float32(0.01), 99, 99) == (found.method, found.threshold, len(found.grid), len(found.steps))
+    above = scores >= np.float32(0.01)
+    assert (int(above.sum()), int((above & ~truth).sum())) == (found.k, found.errors)
+
+
+def test_scores_of_other_kinds_are_sorted_as_well() -> None:
+    for seed in range(4):
+        scores, truth = drawn_scores(seed)
+        plain = certify_precision(scores, truth, 0.7, 0.9, grid=GRID)
+        assert plain == certify_precision(scores.astype(np.float64), truth, 0.7, 0.9, grid=GRID)
+        lowered = certify_precision(scores - 2, truth, 0.7, 0.9, grid=[float(np.float32(point) - 2) for point in GRID])
+        assert (type(plain), plain.k, plain.errors) == (type(lowered), lowered.k, lowered.errors)
+
+
+def test_a_p_value_of_just_the_error_probability_passes() -> None:
+    found = certify_precision(np.array([0.9], np.float32), np.array([True]), 0.5, 0.5, grid=[0.8, 0.5])
+    assert isinstance(found, Certificate)
+    assert (np.float32(0.5), 2, (np.float32(0.8), 0.5)) == (found.threshold, len(found.steps), found.grid)
+
+
+def test_the_default_seed_is_0() -> None:
+    scores, truth = drawn_scores(2)
+    groups = np.arange(400) // 8
+    for certify in (certify_precision, certify_recall):
+        found = [certify(scores, truth, 0.3, 0.9, groups=groups, **seed) for seed in ({}, {"seed": 0}, {"seed": 1})]  # type: ignore[arg-type]
+        assert found[0] == found[1] != found[2]
+
+
+def test_a_refusal_without_a_grid_asks_for_images_by_both_tries() -> None:
+    random = np.random.default_rng(3)
+    scores = random.random(300).astype(np.float32)
+    found = certify_precision(scores, random.random(300) < 0.6 + 0.35 * scores, 0.9, 0.9)
+    assert isinstance(found, Refusal)
+    assert len(found.steps) == 2
+    assert found.needed is None or 0 < found.needed
+
+
 def test_a_refusal_without_a_grid_shows_both_tries() -> None:
     random = np.random.default_rng(0)
     scores = random.random(300).astype(np.float32)
@@ -475,6 +539,53 @@ def test_selective_error_is_precision_of_right_answers() -> None:
         for options in ({}, {"grid": GRID}, {"groups": np.arange(400) // 2, "seed": 3}):
             found = certify_selective_error(accepted, ~right, 0.25, 0.9, **options)  # type: ignore[arg-type]
             assert found == certify_precision(accepted, right, 0.75, 0.9, **options)  # type: ignore[arg-type]
+
+
+def test_the_walk_at_a_mix_stops_at_the_first_failure_and_keeps_the_last_success() -> None:
+    """Two kinds; from .9 to .6 one more of every tenth image of the second kind is taken for the category."""
+    scores = np.concatenate(
+        [np.repeat([0.9, 0.8], [150, 50]), np.full(600, 0.1), np.repeat([0.8, 0.7, 0.1], [2, 60, 538])]
+    )
+    scores, truth, kinds = scores.astype(np.float32), np.arange(1400) < 200, np.repeat([0, 0, 1], [200, 600, 600])
+    grid = np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32)
+    for spent in (0.0, 0.02):
+        mix = Mix(0.2, np.array([0.3, 0.5]), kinds, spent)
+        found = certify_precision(scores, truth, 0.8, 0.9, grid=grid.tolist(), prevalence=mix)
+        counts = count_kinds(scores, truth, kinds, 2, grid)
+        assert isinstance(found, Certificate)
+        assert [150, 200, 200] == [step.successes for step in found.steps]
+        assert [(0, 0), (0, 2), (0, 62)] == [step.false_by_kind for step in found.steps]
+        assert [150, 202, 262] == [step.events for step in found.steps]
+        assert grid[:3].tolist() == [step.threshold for step in found.steps]
+        assert precision_p_values(counts, mix, 0.8)[:3].tolist() == [step.p_value for step in found.steps]
+        assert (grid[1], 202, 2, 1400, grid.tolist()) == (
+            found.threshold,
+            found.k,
+            found.errors,
+            found.n,
+            list(found.grid),
+        )
+        assert float(precision_bound(counts, mix, 1 - 0.9)[1]) == pytest.approx(found.lower_bound)
+        first = certify_precision(scores, truth, 0.8, 0.9, grid=[0.9, 0.7, 0.6], prevalence=mix)
+        assert isinstance(first, Certificate)
+        assert (grid[0], 2, 150) == (first.threshold, len(first.steps), first.k)
+        assert float(precision_bound(counts, mix, 1 - 0.9)[0]) == pytest.approx(first.lower_bound)
+        whole = certify_precision(scores, truth, 0.5, 0.9, grid=[0.9, 0.8, 0.7], prevalence=mix)
+        assert isinstance(whole, Certificate)
+        assert (grid[2], 3, 262) == (whole.threshold, len(whole.steps), whole.k)
+        refused = certify_precision(scores, truth, 0.8, 0.9, grid=[0.7, 0.6], prevalence=mix)
+        assert isinstance(refused, Refusal)
+        assert (262, 62, 1400, 1) == (refused.k, refused.errors, refused.n, len(refused.steps))
+        assert f"may be as low as {precision_bound(counts, mix, 1 - 0.9)[2]:.3f} (62 false among 1200" in refused.reason
+
+
+def test_a_kind_without_a_share_needs_no_images() -> None:
+    scores, truth = np.repeat(np.array([0.9, 0.1], np.float32), [30, 30]), np.arange(60) < 30
+    mix = Mix(0.1, np.array([0.9, 0.0]), np.zeros(60, dtype=np.int64))
+    found = certify_precision(scores, truth, 0.9, 0.9, grid=[0.5], prevalence=mix)
+    assert isinstance(found, Refusal)
+    assert "(0 false among 30 other images)" in found.reason
+    assert found.needed is not None
 
 
 # Weights
