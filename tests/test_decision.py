@@ -195,6 +195,52 @@ def test_the_reason_says_what_was_compared() -> None:
     assert "shoe 0.8 ≥ 0.72" == decide(ask(ACT, shoe=0.8), ACT).reason
 
 
+def test_the_reason_of_a_rejection_says_what_was_compared() -> None:
+    policy = make_policy({"shoe": [T("accept", 0.72)]}, rejection=TOP)
+    assert "rejected: top 0.3 < 0.4" == decide(ask(policy, shoe=0.3), policy).reason
+    assert "rejected: no category is the one highest" == decide(ask(policy, shoe=0.9, boot=0.9), policy).reason
+    unknown = make_policy({}, rejection=Rejection("none", None, unknown_label=True), mode="multi-label")
+    labelled = {unknown.taxonomy.unknown: 0.5}
+    assert (
+        "rejected: 0.5 for none of the categories ≥ 0.25" == decide(ask(unknown, bag=0.25, **labelled), unknown).reason
+    )
+    found = decide(ask(unknown, **labelled), unknown)
+    assert "rejected: 0.5 for none of the categories ≥ below its floor" == found.reason
+    entropy = make_policy({}, rejection=Rejection("entropy", binary32(0.5), unknown_label=False))
+    assert "rejected: entropy 0.562335 > 0.5" == decide(ask(entropy, shoe=0.75, boot=0.25, bag=0.0), entropy).reason
+
+
+def test_an_entropy_of_just_the_limit_is_not_rejected() -> None:
+    limit = signal_value([0.75, 0.25, 0.0], "entropy")
+    policy = make_policy({}, rejection=Rejection("entropy", limit, unknown_label=False))
+    assert "below" == decide(ask(policy, shoe=0.75, boot=0.25, bag=0.0), policy).code
+
+
+def test_the_reason_of_what_falls_below_names_the_highest_category() -> None:
+    single = make_policy({"shoe": [T("accept", 0.72)], "boot": [T("accept", 0.8)]})
+    assert "boot 0.6 < 0.8" == decide(ask(single, shoe=0.3, boot=0.6), single).reason
+    multi = make_policy({"shoe": [T("accept", 0.72)], "boot": [T("accept", 0.8)]}, mode="multi-label")
+    assert "boot 0.6 < 0.8" == decide(ask(multi, shoe=0.3, boot=0.6), multi).reason
+
+
+def test_the_reason_of_an_outcome_tells_its_detail() -> None:
+    failed = ask(ACT, PROVIDER_OUTCOMES[0])
+    assert PROVIDER_OUTCOMES[0] == decide(failed, ACT).reason
+    told = replace(failed, detail="the service was busy")
+    assert f"{PROVIDER_OUTCOMES[0]}: the service was busy" == decide(told, ACT).reason
+
+
+def test_the_reason_of_a_score_outside_its_range_gives_it() -> None:
+    assert "score 1.5 of 'shoe' is not in [0, 1]" == decide(ask(ACT, shoe=1.5), ACT).reason
+
+
+def test_a_tier_that_does_not_fire_does_not_silence_the_next() -> None:
+    refused = make_policy({"shoe": [T("review", None, "any", "recall"), T("accept", 0.72)]})
+    assert "accept" == decide(ask(refused, shoe=0.8), refused).action
+    other = make_policy({"shoe": [T("review", 0.2), T("escalate", 0.3, "any")]})
+    assert "escalate" == decide(ask(other, shoe=0.5, boot=0.6), other).action
+
+
 def test_a_decision_names_the_policy_that_made_it() -> None:
     assert ACT.digest == decide(ask(ACT, shoe=0.8), ACT).policy
 
