@@ -34,16 +34,19 @@ from workbench.records import Step
 DEFAULT_GRID = tuple(binary32(percent / 100) for percent in range(99, 0, -1))
 """Fixed in advance: 0.99, 0.98, … 0.01."""
 
-GRID_SHARE = 1 / 3
-"""Without a grid: the part of the error probability with which DEFAULT_GRID is walked; uncovering has the rest."""
+FIRST_SHARE, FURTHER_SHARE, UNCOVERING_SHARE = 0.25, 0.35, 0.40
+"""Without a grid: how the error probability is divided between the first point of DEFAULT_GRID, every tenth point
+after it (in equal parts), and the test where uncovering stops."""
 
 EXACT = "exact-binomial fixed-sequence test"
+FALLBACK = "exact-binomial fallback test"
 UNCOVERED = "exact binomial test where uncovering from below stopped"
 PREVALENCE = "fixed-sequence test of precision at a prevalence"
 WEIGHTED = "fixed-sequence test by betting on weighted images"
 TOLERANCE = "one-sided tolerance limit (Wilks)"
 
 _MOST_FORECASTS = 8
+_STARTS_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,15 @@ def certify_precision(
     it can be reached otherwise; so no correction for the length of the grid is due (Angelopoulos et al., "Learn then
     Test", arXiv 2110.01052; Bauer 1991).
 
-    **Without a grid** the procedure, fixed in advance, makes two tries within one error probability: DEFAULT_GRID is
-    walked with a third of it, and one test is made with two thirds where `uncovering` says that the chance is best. Of
-    what passes, the lower threshold counts. Each try errs with at most its own part, so both together with at most the
-    whole. The walk finds low thresholds for good scores, uncovering finds some threshold for difficult ones; together
-    they certify more than either (`benchmarks/promises.py`).
+    **Without a grid** the procedure, fixed in advance, divides the error probability among tries, and of what passes
+    the lowest threshold counts. 40 % go to one test where `uncovering` says that the chance is best. The rest walks
+    DEFAULT_GRID by the fallback procedure (Wiens 2003): its first point has 25 %, every tenth point after it an equal
+    part of 35 %, all others nothing; each point is tested at its own part and, if the point before it passed, at what
+    that one was tested with. So one failure does not end it all. Let t_1, t_2, … be the points whose precision is below
+    the goal: while none of them has passed, what t_r is tested with comes from the points after t_{r−1}, since nothing
+    is handed on by a point that failed; so the chance that one of them passes is at most the sum of all parts. The walk
+    finds low thresholds for good scores, uncovering finds some threshold for difficult ones; together they certify
+    more than either (`benchmarks/promises.py`).
 
     **With a prevalence** the same walk tests precision at that mix of images (see `prevalence`). **With weights** that
     differ, each step tests E[w·(goal − right)] > 0 among the images above it by betting, the largest weight there taken
@@ -237,8 +244,11 @@ def _certify_default(
     scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float
 ) -> Certificate | Refusal:
     ascending, right = _sorted_together(scores, truth)
-    walk = _walk_sorted(ascending, right, len(scores), grid, at_least, delta * GRID_SHARE)
-    level = delta * (1 - GRID_SHARE)
+    parts = np.zeros(len(grid))
+    starts = range(_STARTS_EVERY, len(grid), _STARTS_EVERY)
+    parts[0], parts[starts] = delta * FIRST_SHARE, delta * FURTHER_SHARE / len(starts)
+    walk = _walk_sorted(ascending, right, len(scores), grid, at_least, parts)
+    level = delta * UNCOVERING_SHARE
     stop = uncover(ascending, right, at_least, level)
     found: Certificate | None = walk if isinstance(walk, Certificate) else None
     if stop is not None:
@@ -258,7 +268,9 @@ def _certify_default(
 def _walk_plain(
     scores: np.ndarray, truth: np.ndarray, grid: np.ndarray, at_least: float, delta: float
 ) -> Certificate | Refusal:
-    return _walk_sorted(*_sorted_together(scores, truth), len(scores), grid, at_least, delta)
+    parts = np.zeros(len(grid))
+    parts[0] = delta
+    return _walk_sorted(*_sorted_together(scores, truth), len(scores), grid, at_least, parts)
 
 
 def _sorted_together(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,19 +294,34 @@ def _sorted_together(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray,
 
 
 def _walk_sorted(
-    ascending: np.ndarray, right: np.ndarray, count: int, grid: np.ndarray, at_least: float, delta: float
+    ascending: np.ndarray, right: np.ndarray, count: int, grid: np.ndarray, at_least: float, parts: np.ndarray
 ) -> Certificate | Refusal:
-    """The fixed-sequence test on scores that are sorted upwards, and whether each is right; `count` images in all."""
+    """The fallback procedure on scores that are sorted upwards, and whether each is right; `count` images in all.
+
+    `parts` (g,) is each grid point's own error probability, the first one's above 0; all on the first is fixed-sequence
+    testing.
+    """
     places = np.searchsorted(ascending, grid, side="left")
     events, successes = len(ascending) - places, _count_right(right, places)
     steps = _steps(grid, events, successes, upper_tail(successes, events, at_least))
-    if steps[0].p_value > delta:
-        return _refuse_precision((steps[0],), steps, count, at_least, 1 - delta)
-    walked = _walked(steps, delta)
-    last = steps[walked - 1] if steps[walked - 1].p_value <= delta else steps[walked - 2]
-    bound = float(lower_bound(last.successes, last.events, delta))
+    tested: list[Step] = []
+    passed: list[tuple[Step, float]] = []
+    level = 0.0
+    for step, part in zip(steps, parts.tolist(), strict=True):
+        level += part
+        if level:
+            tested.append(step)
+        if level and step.p_value <= level:
+            passed.append((step, level))
+        else:
+            level = 0.0
+    if not passed:
+        return _refuse_precision((steps[0],), steps, count, at_least, 1 - float(parts[0]))
+    last, level = passed[-1]
+    bound = float(lower_bound(last.successes, last.events, level))
     errors = last.events - last.successes
-    return Certificate(last.threshold, bound, count, last.events, errors, EXACT, _offered(grid), tuple(steps[:walked]))
+    method = EXACT if len(parts.nonzero()[0]) == 1 else FALLBACK
+    return Certificate(last.threshold, bound, count, last.events, errors, method, _offered(grid), tuple(tested))
 
 
 def _count_right(right: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -303,11 +330,6 @@ def _count_right(right: np.ndarray, places: np.ndarray) -> np.ndarray:
     between = np.add.reduceat(np.append(right, False), rising, dtype=np.int64)
     between[:-1][rising[:-1] == rising[1:]] = 0  # an empty stretch, for which reduceat gives its first value
     return np.cumsum(between[::-1])
-
-
-def _walked(steps: Sequence[Step], delta: float) -> int:
-    """How many points are tested: up to and including the first failure."""
-    return next((place + 1 for place, step in enumerate(steps) if step.p_value > delta), len(steps))
 
 
 def _offered(grid: np.ndarray) -> tuple[float, ...]:

@@ -29,7 +29,7 @@ from workbench.evaluation.sample_size import least_events
 
 _RATIO = 1.08
 """Between one possible stop and the next."""
-_WINDOW = 6.0
+_WINDOW = 3.0
 """The model is fitted to the images between here and this many times as many images from the top."""
 _SLOPE, _SLOPE_WEIGHT, _LEVEL_WEIGHT = -0.8, 10.0, 0.05
 """Prior of the model, which a few dozen labels outweigh."""
