@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 
 from samples import ACTIONS, NO_RULE, T, ask, make_policy, policies, tables
 from workbench.canonical import binary32
-from workbench.decision import decide, signal_value
+from workbench.decision import decide, origin_difference, signal_value
 from workbench.errors import IdentityError
-from workbench.records import CENSORED, MISSING, OUTCOMES, PREPARATION_OUTCOMES, PROVIDER_OUTCOMES, Rejection, Routing
+from workbench.records import (
+    CENSORED,
+    MISSING,
+    OUTCOMES,
+    PREPARATION_OUTCOMES,
+    PROVIDER_OUTCOMES,
+    Action,
+    Rejection,
+    Routing,
+)
 
 ACT = make_policy({"shoe": [T("review", 0.3, "any", "recall"), T("accept", 0.72)], "boot": [T("accept", 0.5)]})
 TOP = Rejection("top", binary32(0.4), unknown_label=False)
@@ -239,6 +248,43 @@ def test_a_tier_that_does_not_fire_does_not_silence_the_next() -> None:
     assert "accept" == decide(ask(refused, shoe=0.8), refused).action
     other = make_policy({"shoe": [T("review", 0.2), T("escalate", 0.3, "any")]})
     assert "escalate" == decide(ask(other, shoe=0.5, boot=0.6), other).action
+
+
+def test_the_one_highest_category_is_named_below_though_another_has_more_tiers() -> None:
+    policy = make_policy({"shoe": [T("accept", 0.9)]}, rejection=Rejection("none", None, unknown_label=True))
+    scores = {policy.taxonomy.unknown: 0.1, "boot": 0.5, "shoe": 0.3}
+    assert "boot 0.5: no certified threshold" == decide(ask(policy, **scores), policy).reason
+
+
+def test_a_silenced_tier_does_not_silence_the_next() -> None:
+    """Two labels and a rejection: the automatic tier is silent, the human one after it is not."""
+    actions = (Action("pass", 0, "automatic"), Action("accept", 1, "automatic"), Action("review", 2, "human"))
+    policy = make_policy(
+        {"shoe": [T("accept", 0.2, "any"), T("review", 0.3, "any")]}, mode="multi-label", rejection=TOP, actions=actions
+    )
+    found = decide(ask(policy, shoe=0.35), policy)
+    assert ("review", ["review"]) == (found.action, [mark.action for mark in found.marks])
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("approach", "approach"),
+        ("model_version", "model version"),
+        ("preparation", "preparation"),
+        ("taxonomy", "taxonomy"),
+        ("fingerprint", "approach settings (fingerprint)"),
+    ],
+)
+def test_origins_that_differ_are_told_apart_in_words(field: str, words: str) -> None:
+    expected = ACT.origin
+    other = replace(expected, **{field: "another"})
+    assert f"{words} is another, the policy was tested on {getattr(expected, field)}" == origin_difference(
+        other, expected
+    )
+    assert f"{words} is another, made for {getattr(expected, field)}" == origin_difference(other, expected, "made for")
+    assert origin_difference(expected, expected) is None
+    assert "the prediction does not say where it comes from" == origin_difference(None, expected)
 
 
 def test_a_decision_names_the_policy_that_made_it() -> None:

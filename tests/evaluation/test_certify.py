@@ -975,5 +975,7 @@ def test_a_weighted_rate_is_bounded_and_one_without_images_is_not() -> None:
         heavy = random.integers(0, 2, 120)
         events = random.random(120) < np.array([0.1, 0.3])[heavy]
         bound = weighted_rate_bound(events, 1.0 + 2 * heavy, delta, seed=run)
+        assert bound < 0.6
+        assert bound == weighted_rate_bound(events, 1.0 + 2 * heavy, delta, seed=run)
         wrong += bound < (0.1 + 0.9) / 4
     assert binom.sf(wrong - 1, runs, delta) > 1e-3
