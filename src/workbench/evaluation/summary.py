@@ -14,7 +14,6 @@ from pandas.api.types import is_numeric_dtype, is_string_dtype
 
 from workbench.errors import RunError
 from workbench.evaluation import figures
-from workbench.evaluation.calibration import CalibrationMeasures, measure_calibration
 from workbench.evaluation.confusion import Confusion, count_confusions
 from workbench.evaluation.distribution import ScoreDistribution, describe_scores
 from workbench.evaluation.labelled import Labelled
@@ -28,6 +27,7 @@ from workbench.evaluation.metrics import (
     slice_by,
 )
 from workbench.evaluation.rejection import RejectionMeasures, measure_rejection
+from workbench.evaluation.reliability import CalibrationMeasures, measure_calibration
 from workbench.evaluation.results import as_html, describe_splits
 from workbench.evaluation.tradeoff import PrecisionRecall, trace_curves
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.evaluation.calibration import (
+from workbench.evaluation.calibration import fit_calibrator
+from workbench.evaluation.calibration_error import (
     binned_error,
     brier_score,
-    fit_calibrator,
     log_loss,
     null_errors,
     smooth_error,
