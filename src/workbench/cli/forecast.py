@@ -29,7 +29,7 @@ def forecast_policy(
 
     Example: `workbench forecast policy.json arriving.parquet --per-day 20000 --seconds 8`
     """
-    from workbench.evaluation.costs import forecast_load
+    from workbench.evaluation.forecast import forecast_load
     from workbench.policy import read_policy
     from workbench.predictions import read_predictions
 
