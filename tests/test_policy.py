@@ -196,6 +196,28 @@ def test_what_is_no_policy_is_refused_with_the_file_named(content: bytes, tmp_pa
         read_policy(tmp_path / "absent.json")
 
 
+def test_what_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
+    def message(path: Path) -> tuple[str, str]:
+        with pytest.raises(DocumentError) as caught:
+            read_policy(path)
+        return caught.value.pointer, caught.value.message
+
+    path = tmp_path / "policy.json"
+    assert ("", f"{path}: cannot be read: No such file or directory") == message(path)
+    path.write_bytes(b"\xff\xfe")
+    assert ("", f"{path}: not UTF-8: invalid start byte at byte 0") == message(path)
+    path.write_text(_edit(lambda d: d["routing"].update(below="burn")))
+    pointer, words = message(path)
+    assert ("/routing/below", True) == (pointer, words.endswith(f"({path})"))
+
+
+def test_why_a_policy_is_not_written_is_told(tmp_path: Path) -> None:
+    broken = replace(POLICY, routing=Routing("accept"))
+    with pytest.raises(DocumentError) as caught:
+        write_policy(broken, tmp_path / "policy.json")
+    assert (caught.value.pointer, caught.value.message) == next(iter(policy_faults(broken)))
+
+
 def test_a_policy_that_breaks_a_rule_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DocumentError):
         write_policy(replace(POLICY, routing=Routing("accept")), tmp_path / "policy.json")
