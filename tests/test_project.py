@@ -78,7 +78,7 @@ def test_the_commands_on_a_page_exist(page: str) -> None:
     assert offered == set(re.findall(r"^  ([a-z]+)\)", script, re.MULTILINE))
     assert set(re.findall(r"\./run ([a-z]+)", text)) <= offered
     commands = {command.name for command in app.registered_commands}
-    assert set(re.findall(r"(?:bin/|`)workbench ([a-z]+)", text)) <= commands
+    assert set(re.findall(r"(?:bin/|`)workbench ([a-z]+(?:-[a-z]+)*)", text)) <= commands
 
 
 def test_the_readme_names_the_two_commands() -> None:

@@ -266,7 +266,7 @@ class Promise:
     certified: Score | None
     """The threshold that the test allows; the policy's tier carries it."""
     lower_bound: Share | None
-    """Exact one-sided bound at the promise's confidence on the metric at the certified threshold."""
+    """One-sided bound at the promise's confidence on the metric at the certified threshold; exact for plain counts."""
     trials: Count
     """precision: images on which the tier would fire; recall: certify images that show the category."""
     successes: Count

@@ -18,7 +18,7 @@ def evaluate_run(
     run: RunArgument,
     dataset: DatasetArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables (CSV, Parquet) and figures (PNG).")],
-    split: Annotated[str, typer.Option("--split", help="train or tune. Certify is read by `release` alone.")] = "tune",
+    split: Annotated[str, typer.Option("--split", help="train or tune. Certify is kept for `release`.")] = "tune",
     confidence: Annotated[float, typer.Option("--confidence", min=0.5, max=0.9999, help="Of the intervals.")] = 0.95,
     spreadsheet_safe: Annotated[
         bool, typer.Option("--spreadsheet-safe", help="Defuse CSV cells that a spreadsheet would run.")

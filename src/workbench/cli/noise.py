@@ -15,6 +15,7 @@ from workbench.cli.console import (
     JsonOption,
     RunArgument,
     check_target,
+    note,
     show,
     show_json,
     show_table,
@@ -139,6 +140,8 @@ def _draw(policy_file: Path, run: Path, where: str, config: Path | None, each: i
     from workbench.policy import read_policy
     from workbench.predictions import read_predictions
     from workbench.release.examination import certify_rows
+    from workbench.release.ledger import Ledger
+    from workbench.release.verification import counted_then
 
     policy, table = read_policy(policy_file), read_predictions(run)
     dataset, evidence = open_dataset(where, config).dataset, policy.evidence
@@ -147,8 +150,11 @@ def _draw(policy_file: Path, run: Path, where: str, config: Path | None, each: i
         raise InputError(f"{run}: {difference}")
     if evidence.draft.dataset != dataset.digest:
         raise InputError(f"{policy_file}: was tested on another data set than {dataset.name!r}")
-    certify = certify_rows(evidence.draft, table, dataset, evidence.seed)
-    if certify.rows.frame["weight"].nunique() > 1:
+    whole = certify_rows(evidence.draft, table, dataset, evidence.seed)
+    certify = counted_then(policy, whole, Ledger.of(dataset).find(evidence.look))
+    if evidence.draft.prevalence is not None:
+        note("the bounds are for the certify images as they come, not for the mix that the policy states")
+    if certify.rows.weights is not None:
         raise InputError(
             f"{dataset.name}: the certify images differ in weight; label noise is judged on even samples alone"
         )

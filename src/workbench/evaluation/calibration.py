@@ -1,7 +1,7 @@
 """Scores as probabilities: maps fitted on *tune*; how far off they are is measured in `evaluation.reliability`.
 
 Calibration serves costs, forecasts and the comparison of approaches. It never moves a decision or a certificate: those
-are made on raw scores, so a policy holds none of this.
+are made on raw scores, so no threshold of a policy rests on it.
 
 A fitted map gives all CENSORED scores of a category one probability, the smoothed share of them that show it. MISSING
 becomes the category's share on tune. No map answers NaN.

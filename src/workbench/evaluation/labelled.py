@@ -61,6 +61,12 @@ class Labelled:
         )
 
     @property
+    def weights(self) -> np.ndarray | None:
+        """(n,) float64: how many images of production each row stands for; None if they are all alike."""
+        weights = self.frame["weight"].to_numpy(dtype=np.float64)
+        return weights if len(weights) and (weights != weights[0]).any() else None
+
+    @property
     def usable(self) -> np.ndarray:
         """(n,) bool: the outcome is `ok` and no score is MISSING."""
         usable = self.answered & ~np.isnan(self.scores).any(axis=1)

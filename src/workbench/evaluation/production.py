@@ -87,14 +87,14 @@ def image_weights(labelled: Labelled, prevalence: Prevalence | None, column: int
     At a prevalence an image stands for its kind's share divided by the number of its kind here; otherwise for what the
     data set says.
     """
-    weights = labelled.frame["weight"].to_numpy(dtype=np.float64)
-    if prevalence is not None:
-        names = kinds_of(labelled.taxonomy, column)
-        place = np.where(labelled.truth[:, column], 0, 1 + _kinds(labelled, column))
-        shares = np.array([prevalence.shares.get(name, 0.0) for name in names])
-        if labelled.taxonomy.mode == "multi-label":
-            shares[1] = 1 - shares[0]
-        weights = (shares / np.maximum(np.bincount(place, minlength=len(names)), 1))[place]
+    if prevalence is None:
+        return labelled.weights
+    names = kinds_of(labelled.taxonomy, column)
+    place = np.where(labelled.truth[:, column], 0, 1 + _kinds(labelled, column))
+    shares = np.array([prevalence.shares.get(name, 0.0) for name in names])
+    if labelled.taxonomy.mode == "multi-label":
+        shares[1] = 1 - shares[0]
+    weights = (shares / np.maximum(np.bincount(place, minlength=len(names)), 1))[place]
     return weights if len(weights) and (weights != weights[0]).any() else None
 
 

@@ -108,8 +108,9 @@ def accepted(gated: Gated, tiers: Sequence[DraftTier], automatic: frozenset[str]
     """(n,) bool: rows that would be told as a category if every tier stood at its asked threshold.
 
     Single-label: an `assigned` tier fires; multi-label: a tier of an automatic action does. A recall tier counts from
-    the lowest score on, because its exported threshold may lie below the asked one; a precision tier's never does. So
-    the event is fixed by tune alone and holds whatever certify makes of the thresholds.
+    the lowest score on, because its exported threshold may lie below the asked one; a precision tier's only where a
+    higher one of its category stands there, whose images these then are. So the event is fixed by tune alone and holds
+    whatever certify makes of the thresholds.
     """
     place = {name: column for column, name in enumerate(gated.taxonomy.categories)}
     told = np.zeros(len(gated.scores), dtype=bool)

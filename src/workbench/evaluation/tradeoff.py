@@ -153,10 +153,9 @@ def trace_curves(labelled: Labelled) -> PrecisionRecall:
     Where the data set's weights differ (images were sampled with known probabilities), each image counts for what it
     stands for, and the band is that of so many equally weighted images as would tell as much (Kish 1965).
     """
-    weights = labelled.frame["weight"].to_numpy(dtype=np.float64)
-    even = len(weights) == 0 or bool((weights == weights[0]).all())
-    curves = precision_recall_curves(labelled.usable_scores(), labelled.truth, None if even else weights)
-    worth = 1.0 if even else float(weights.sum() / np.square(weights).sum())
+    weights = labelled.weights
+    curves = precision_recall_curves(labelled.usable_scores(), labelled.truth, weights)
+    worth = 1.0 if weights is None else float(weights.sum() / np.square(weights).sum())
     return PrecisionRecall(labelled.taxonomy.categories, curves, describe_splits(labelled.splits), worth)
 
 

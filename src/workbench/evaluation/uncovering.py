@@ -1,4 +1,4 @@
-"""Where to test once, learned from the labels below: the first part of `certify_precision` without a grid.
+"""Where to test once, learned from the labels below: a part of `certify_precision` without a grid.
 
 Labels are uncovered from the lowest score upwards, images of one score together. At every moment the images that are
 still covered are independent draws of "scores above the last uncovered one", however the labels below turned out. So
@@ -35,12 +35,13 @@ _SLOPE, _SLOPE_WEIGHT, _LEVEL_WEIGHT = -0.8, 10.0, 0.05
 """Prior of the model, which a few dozen labels outweigh."""
 _HIGHEST = 0.998
 """No more precision than this is predicted."""
-_INDIFFERENT = 0.01
-_HOPELESS = 0.02
+_INDIFFERENT, _HOPELESS = 0.01, 0.02
+"""Chances: so much less is as good, since it keeps more images; below the other nothing is tested yet."""
 _DEPTHS = (np.arange(8) + 0.5) / 8
 _NODES, _NODE_WEIGHTS = np.array([[-1.7320508], [0.0], [1.7320508]]), np.array([1 / 6, 2 / 3, 1 / 6])
 """Gauss–Hermite, over the model's uncertainty about the log-odds here."""
 _STEPS_AHEAD = 3
+"""Of the stops further up, every third is looked at."""
 
 
 @dataclass(frozen=True)

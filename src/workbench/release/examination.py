@@ -1,6 +1,6 @@
 """A draft's promises, tested on the certify rows: the evidence.
 
-Only here are certify labels read.
+Here alone do certify labels decide anything; `calibrated` describes with them, `cli.noise` asks for second ones.
 """
 
 from __future__ import annotations
@@ -60,12 +60,6 @@ class Certify:
     """Labelled certify images that do not count."""
     tune: Labelled
     """The tune rows, on which calibration is fitted."""
-
-    @property
-    def weights(self) -> np.ndarray | None:
-        """(n,) float64: the design weights; None if they are all the same."""
-        weights = self.rows.frame["weight"].to_numpy(dtype=np.float64)
-        return weights if len(weights) and (weights != weights[0]).any() else None
 
 
 def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: int) -> Certify:
@@ -150,7 +144,7 @@ def _test_precision(
     tier: DraftTier, draft: Draft, certify: Certify, seed: int, reach: np.ndarray, truth: np.ndarray
 ) -> Promise:
     assert tier.confidence is not None  # noqa: S101 -- `_test_tier` has seen to it
-    mix, kinds, method, weights = None, dict[str, int](), _method(certify), certify.weights
+    mix, kinds, method, weights = None, dict[str, int](), _method(certify), certify.rows.weights
     if draft.prevalence is not None:
         column = certify.rows.taxonomy.categories.index(tier.category)
         mix = category_mix(certify.rows, draft.prevalence, column, 1 - tier.confidence)
@@ -172,14 +166,14 @@ def _test_precision(
 
 
 def _method(certify: Certify) -> Method:
-    return "counts" if certify.weights is None else "weights"
+    return "counts" if certify.rows.weights is None else "weights"
 
 
 def _test_recall(
     tier: DraftTier, certify: Certify, seed: int, reach: np.ndarray, truth: np.ndarray, missed: int
 ) -> Promise:
     assert tier.confidence is not None and tier.asked is not None  # noqa: S101, PT018 -- `_test_tier` has seen to it
-    found = certify_recall(reach, truth, tier.at_least, tier.confidence, weights=certify.weights, seed=seed)
+    found = certify_recall(reach, truth, tier.at_least, tier.confidence, weights=certify.rows.weights, seed=seed)
     method = _method(certify)
     if isinstance(found, Refusal):
         return replace(_refused(tier, found, found.k, found.k - found.errors, missed), method=method)
@@ -193,10 +187,10 @@ def _count_recall(promise: Promise, certify: Certify, seed: int, reach: np.ndarr
     assert promise.confidence is not None  # noqa: S101 -- as above
     found = reach[truth] >= np.float32(promise.certified)
     successes, delta = int(found.sum()), 1 - promise.confidence
-    if certify.weights is None:
+    if certify.rows.weights is None:
         bound = float(lower_bound(successes, len(found), delta))
     else:
-        bound = 1 - weighted_rate_bound(~found, certify.weights[truth], delta, seed)
+        bound = 1 - weighted_rate_bound(~found, certify.rows.weights[truth], delta, seed)
     return replace(promise, trials=len(found), successes=successes, lower_bound=bound)
 
 
@@ -305,10 +299,10 @@ def _test_limit(
         kinds = dict(zip(names, shown.sum(axis=0).tolist(), strict=True))
         method, by_kind = "prevalence", tuple((shown & event[:, None]).sum(axis=0).tolist())
         bound = known_rejected_bound(draft.prevalence, kinds, by_kind, certify.rows.taxonomy.unknown, delta)
-    elif certify.weights is None:
+    elif certify.rows.weights is None:
         bound = float(upper_bound(events, trials, delta))
     else:
-        bound = weighted_rate_bound(event[rows], certify.weights[rows], delta, seed)
+        bound = weighted_rate_bound(event[rows], certify.rows.weights[rows], delta, seed)
     verdict, reason = _judge_limit(limit, trials, bound, float(upper_bound(0, trials, delta)))
     return RejectionPromise(
         limit.rate,

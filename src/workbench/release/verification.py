@@ -104,7 +104,7 @@ def verify_evidence(
         return identity
     draft, seed = policy.evidence.draft, policy.evidence.seed
     look = (ledger or Ledger.of(dataset)).find(policy.evidence.look)
-    certify = _counted(policy, certify_rows(draft, table, dataset, seed), look)
+    certify = counted_then(policy, certify_rows(draft, table, dataset, seed), look)
     stated = policy.evidence.summary
     if len(certify.rows) != stated.images and len(certify.rows) + certify.set_aside == stated.images + stated.set_aside:
         told = (
@@ -116,8 +116,8 @@ def verify_evidence(
     return list(_differences(to_document(policy.evidence), to_document(evidence), "/evidence"))
 
 
-def _counted(policy: Policy, certify: Certify, look: Look | None) -> Certify:
-    """The rows that the look counted: all of them, or those that its record in the ledger names."""
+def counted_then(policy: Policy, certify: Certify, look: Look | None) -> Certify:
+    """The rows that the policy's look counted: all of `certify`, or those that its record in the ledger names."""
     draft, seed = policy.evidence.draft, policy.evidence.seed
     if look is None or look_digest(draft, certify, seed) == look.digest:
         return certify
