@@ -374,25 +374,19 @@ def _certify_weighted(
     delta: float,
     seed: int,
 ) -> Certificate | Refusal:
+    """Precision: the images at or above each point, of which those are wrong that show something else."""
     order = _draw_order(scores, truth, weights, seed)
     scores, truth, weights = scores[order], truth[order], weights[order]
-    steps: list[Step] = []
-    for point in grid:
-        above = scores >= point
-        losses = _weighted_losses(~truth[above], weights[above], 1 - at_least)
-        p_value = betting_p_value(losses, 1 - at_least, delta) if len(losses) else 1.0
-        steps.append(Step(float(point), int(above.sum()), int(truth[above].sum()), min(1.0, p_value)))
-        if p_value > delta:
-            break
-    if steps[0].p_value > delta:
-        return _refuse_precision(
-            (steps[0],), steps, len(scores), at_least, 1 - delta, "images drawn with the same weights"
-        )
-    last = steps[-1] if steps[-1].p_value <= delta else steps[-2]
-    above = scores >= np.float32(last.threshold)
-    bound = _weighted_bound(~truth[above], weights[above], delta)
-    errors = last.events - last.successes
-    return Certificate(last.threshold, bound, len(scores), last.events, errors, WEIGHTED, _offered(grid), tuple(steps))
+
+    def above(point: np.float32) -> tuple[np.ndarray, np.ndarray]:
+        rows = scores >= point
+        return ~truth[rows], weights[rows]
+
+    found = _walk_weighted(grid, above, grid, len(scores), at_least, delta)
+    if isinstance(found, Certificate):
+        return found
+    drawn_from = "images drawn with the same weights"
+    return _refuse_precision((found[0],), found, len(scores), at_least, 1 - delta, drawn_from)
 
 
 def _certify_weighted_recall(
@@ -404,25 +398,42 @@ def _certify_weighted_recall(
     delta: float,
     seed: int,
 ) -> Certificate | Refusal:
-    positives, shares = scores[truth], weights[truth]
-    order = _draw_order(positives, np.ones(len(positives), dtype=bool), shares, seed)
-    positives, shares = positives[order], shares[order]
+    """Recall: all images of the category, of which those are wrong that lie below each point."""
+    positives, own = scores[truth], weights[truth]
+    order = _draw_order(positives, np.ones(len(positives), dtype=bool), own, seed)
+    positives, own = positives[order], own[order]
+    found = _walk_weighted(grid[::-1], lambda point: (positives < point, own), grid, len(scores), at_least, delta)
+    if isinstance(found, Certificate):
+        return found
+    return _refuse_recall(np.sort(positives), len(scores), at_least, 1 - delta)
+
+
+def _walk_weighted(
+    points: np.ndarray,
+    event: Callable[[np.float32], tuple[np.ndarray, np.ndarray]],
+    grid: np.ndarray,
+    count: int,
+    at_least: float,
+    delta: float,
+) -> Certificate | list[Step]:
+    """Fixed-sequence testing along `points` by betting; what was tested if the first point fails.
+
+    `event` gives for a point which images are wrong, and their weights, in an order that was drawn.
+    """
     steps: list[Step] = []
-    for point in grid[::-1]:
-        missed = positives < point
-        losses = _weighted_losses(missed, shares, 1 - at_least)
-        p_value = betting_p_value(losses, 1 - at_least, delta) if len(losses) else 1.0
-        steps.append(Step(float(point), len(positives), int((~missed).sum()), min(1.0, p_value)))
+    for point in points:
+        wrong, weights = event(point)
+        p_value = betting_p_value(_weighted_losses(wrong, weights, 1 - at_least), 1 - at_least, delta)
+        steps.append(Step(float(point), len(wrong), int((~wrong).sum()), min(1.0, p_value)))
         if p_value > delta:
             break
-    if steps[0].p_value > delta:
-        return _refuse_recall(np.sort(positives), len(scores), at_least, 1 - delta)
-    last = steps[-1] if steps[-1].p_value <= delta else steps[-2]
-    missed = positives < np.float32(last.threshold)
-    bound = _weighted_bound(missed, shares, delta)
-    return Certificate(
-        last.threshold, bound, len(scores), len(positives), int(missed.sum()), WEIGHTED, _offered(grid), tuple(steps)
-    )
+    passed = [step for step in steps if step.p_value <= delta]
+    if not passed:
+        return steps
+    last = passed[-1]
+    bound = _weighted_bound(*event(np.float32(last.threshold)), delta)
+    errors = last.events - last.successes
+    return Certificate(last.threshold, bound, count, last.events, errors, WEIGHTED, _offered(grid), tuple(steps))
 
 
 def _weighted_losses(wrong: np.ndarray, weights: np.ndarray, at_most: float) -> np.ndarray:
