@@ -196,6 +196,55 @@ def test_what_is_no_policy_is_refused_with_the_file_named(content: bytes, tmp_pa
         read_policy(tmp_path / "absent.json")
 
 
+HEX, WHOLE = "expected a SHA-256 in hex", "there must be one digest per top-level part"
+SEALS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
+    "no text": (lambda d: d.update(digest=7), "/digest", HEX),
+    "too short": (lambda d: d.update(digest="a" * 63), "/digest", HEX),
+    "no hex": (lambda d: d.update(digest="X" * 64), "/digest", HEX),
+    "capitals": (lambda d: d.update(digest="A" * 64), "/digest", HEX),
+    "a list of digests": (lambda d: d.update(digests=[]), "/digests", "expected an object"),
+    "a digest too few": (lambda d: d["digests"].pop("routing"), "/digests/routing", WHOLE),
+    "a digest too many": (lambda d: d["digests"].update({"a/b": "0" * 64}), "/digests/a~1b", WHOLE),
+    "no digest of a part": (lambda d: d["digests"].update(routing="0"), "/digests/routing", HEX),
+    "another whole": (lambda d: d.update(digest="0" * 64), "/digest", "the digest of the whole differs"),
+    "another part": (
+        lambda d: d["evidence"].update(seed=7),
+        "/evidence",
+        "changed after the policy was sealed: its digest differs",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEALS)
+def test_a_broken_seal_is_told_in_words(name: str) -> None:
+    change, pointer, words = SEALS[name]
+    with pytest.raises(DocumentError) as caught:
+        parse_policy(_edit(change, seal=False))
+    assert (pointer, words) == (caught.value.pointer, caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "place", "words"),
+    [
+        ([T("accept", 0.3), T("review", 0.4)], "/categories/0/tiers/1/action", "tiers must rise strictly in rank"),
+        ([T("review", 0.3), T("review", 0.4)], "/categories/0/tiers/1/action", "tiers must rise strictly in rank"),
+        (
+            [T("review", 0.3), T("escalate", 0.4, "any")],
+            "/categories/0/tiers/1/scope",
+            "a higher tier may not have the wider scope",
+        ),
+        (
+            [T("review", 0.4), T("accept", 0.3)],
+            "/categories/0/tiers/1/threshold",
+            "a higher tier's threshold may not be the lower one",
+        ),
+        ([T("pass", 0.4)], "/categories/0/tiers/0/action", "a tier must lead to something; this action has rank 0"),
+    ],
+)
+def test_tiers_in_a_wrong_order_are_told_in_words(tiers: list[T], place: str, words: str) -> None:
+    assert (place, words) in list(policy_faults(make_policy({"shoe": tiers})))
+
+
 def test_what_cannot_be_read_is_told_in_words(tmp_path: Path) -> None:
     def message(path: Path) -> tuple[str, str]:
         with pytest.raises(DocumentError) as caught:
