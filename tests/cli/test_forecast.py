@@ -65,6 +65,7 @@ def test_a_run_of_another_model_is_refused(paths: tuple[str, str], tmp_path: Pat
     assert "does not belong to the policy" in result.output
 
 
-@pytest.mark.parametrize("option", ["--per-day", "--seconds"])
-def test_negative_numbers_are_a_usage_error(paths: tuple[str, str], option: str) -> None:
-    assert 2 == CliRunner().invoke(app, ["forecast", *paths, option, "-1"]).exit_code
+@pytest.mark.parametrize("option", ["--per-day", "--seconds", "--confidence"])
+@pytest.mark.parametrize("value", ["-1", "inf", "nan", "1e308"])
+def test_numbers_that_cannot_be_are_a_usage_error(paths: tuple[str, str], option: str, value: str) -> None:
+    assert 2 == CliRunner().invoke(app, ["forecast", *paths, option, value]).exit_code

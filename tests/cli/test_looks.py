@@ -127,3 +127,44 @@ def test_a_damaged_ledger_ends_with_2(files: Files) -> None:
 def test_a_set_that_is_older_than_the_model_is_told(files: Files) -> None:
     shown = files.release(1, 0.9).stdout
     assert "note: age: the certify images end on 2026-01-31, the model was made on 2026-03-01" in shown
+
+
+def test_nothing_is_written_over_but_a_file_of_its_kind(files: Files) -> None:
+    assert 0 == files.release(1, 0.9).exit_code
+    folder, images = files.folder, files.images
+    draft, run, goals, policy = (folder / name for name in ("draft.json", "run.parquet", "goals.toml", "policy.json"))
+    picture, project, ledger = images / "bag" / "0.png", images / "workbench.toml", images / LEDGER_FILE
+    kept = {path: path.read_bytes() for path in (picture, project, ledger, draft, run, policy)}
+    writers = (
+        ("tune", run, images, "--goals", goals),
+        ("release", draft, run, images),
+        ("report", run, "--dataset", images, "--policy", policy),
+        ("classify", images, "--approach", "local-cnn"),
+        ("second-labels", policy, run, images),
+        ("decide", policy, run),
+    )
+    for writer in writers:
+        for target in (picture, project, ledger):
+            result = workbench(*writer, "-o", target)
+            assert (2, "Error: ") == (result.exit_code, result.stderr[:7]), writer
+    for path, content in kept.items():
+        assert content == path.read_bytes()
+
+
+def test_a_manifest_and_a_ledger_that_is_not_made_yet_are_no_targets(files: Files) -> None:
+    manifest = files.folder / "manifest.csv"
+    rows = [f"images/{name}/{number}.png,{name}" for name in CATEGORIES for number in range(250)]
+    manifest.write_text("\n".join(["image,label", *rows]))
+    (files.folder / "workbench.toml").write_text(PROJECT)
+    write_predictions(make_run(open_dataset(manifest).dataset, np.full((750, 3), 0.5)), files.folder / "run.parquet")
+    (files.folder / "goals.toml").write_text('below = "pass"\ntiers = []\n')
+    run, goals = files.folder / "run.parquet", files.folder / "goals.toml"
+    for target in (manifest, files.folder / LEDGER_FILE, files.folder / "workbench.toml"):
+        result = workbench("tune", run, manifest, "--goals", goals, "-o", target)
+        assert (2, True) == (result.exit_code, "name another file to write" in result.stderr), result.stderr
+    assert manifest.read_text().startswith("image,label")
+
+
+def test_a_policy_that_is_not_there_cannot_be_verified(files: Files) -> None:
+    result = workbench("verify", files.folder / "none.json")
+    assert (2, True) == (result.exit_code, "none.json: there is no file that can be read" in result.stderr)

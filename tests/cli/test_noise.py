@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from labelled_runs import make_run
 from workbench.cli.main import app
+from workbench.dataset.images import LEDGER_FILE
 from workbench.dataset.opening import open_dataset
 from workbench.predictions import write_predictions
 
@@ -267,3 +269,30 @@ def test_a_policy_without_a_precision_promise_has_nothing_to_ask(store: Path, tm
     found = make_world(tmp_path, each=150, goals_text=recall)
     result = workbench("second-labels", *found.three, "-o", tmp_path / "second.csv")
     assert (2, True) == (result.exit_code, "no precision promise is certified" in result.stderr)
+
+
+def test_a_look_that_is_not_on_file_is_not_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet = make_sheet(world, tmp_path, "--each", 2)
+    images = shutil.copytree(world.images, tmp_path / "pets", ignore=shutil.ignore_patterns(LEDGER_FILE))
+    monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store"))
+    three = (world.policy, world.run, images)
+    for arguments in (("second-labels", *three, "-o", tmp_path / "new.csv"), ("label-noise", *three, sheet.file)):
+        result = workbench(*arguments)
+        assert (2, True) == (result.exit_code, "run `workbench verify` first" in result.stderr)
+    assert 0 == workbench("verify", *three).exit_code
+    assert 0 == workbench("second-labels", *three, "-o", tmp_path / "new.csv").exit_code
+
+
+def test_a_long_cell_is_not_told_whole(world: World, tmp_path: Path) -> None:
+    sheet = make_sheet(world, tmp_path, "--each", 2)
+    lines = sheet.file.read_text().splitlines()
+    item = lines[1].split(",")[0]
+    for row in (f"{'9' * 100_000},x,kitten", f"{item},x,{'9' * 100_000}"):
+        sheet.file.write_text(f"{lines[0]}\n{row}\n")
+        result = workbench("label-noise", *world.three, sheet.file, "--each", 2)
+        assert (2, True) == (result.exit_code, len(result.stderr) < 500)
+
+
+@pytest.mark.parametrize("option", [("--each", 10**30), ("--seed", -1), ("--seed", 10**30)])
+def test_numbers_that_cannot_be_are_a_usage_error(world: World, tmp_path: Path, option: tuple[str, int]) -> None:
+    assert 2 == workbench("second-labels", *world.three, "-o", tmp_path / "second.csv", *option).exit_code

@@ -374,7 +374,7 @@ def test_a_policy_verifies_against_its_run_and_data_set(
     write_policy(released, tmp_path / "policy.json")
     found = read_policy(tmp_path / "policy.json")
     assert [] == verify_vectors(found)
-    assert [] == verify_evidence(found, world[1], world[0])
+    assert [] == verify_evidence(found, world[1], world[0], Ledger.in_memory())
 
 
 def test_verification_names_the_figure_that_does_not_hold(
@@ -383,7 +383,7 @@ def test_verification_names_the_figure_that_does_not_hold(
     promise = released.evidence.promises[0]
     forged = replace(promise, successes=promise.successes + 1)
     evidence = replace(released.evidence, promises=(forged, *released.evidence.promises[1:]))
-    differences = verify_evidence(replace(released, evidence=evidence), world[1], world[0])
+    differences = verify_evidence(replace(released, evidence=evidence), world[1], world[0], Ledger.in_memory())
     assert ["/evidence/promises/0/successes"] == [difference.pointer for difference in differences]
     assert promise.successes == differences[0].found
 

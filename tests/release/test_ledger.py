@@ -33,7 +33,7 @@ from workbench.documents import to_document
 from workbench.errors import InputError
 from workbench.predictions import PredictionTable
 from workbench.records import Draft, Taxonomy
-from workbench.release.examination import certify_rows
+from workbench.release.examination import certify_rows, look_digest
 from workbench.release.gate import Release, release_draft
 from workbench.release.ledger import Claim, Ledger, claim_look, read_budget, spent
 from workbench.release.verification import verify_evidence
@@ -150,6 +150,108 @@ def test_a_refused_policy_has_spent_its_look(tmp_path: Path) -> None:
     assert look((dataset, table)).refusals
 
 
+def test_other_scores_under_the_same_draft_are_another_look(world: World) -> None:
+    dataset, table = world
+    draft = make_draft(dataset, table, goals())
+    assert not release_draft(draft, table, dataset).refusals
+    certify = (dataset.frame["split"] == "certify").to_numpy()[:, None]
+    again = make_run(dataset, np.where(certify, table.scores[:, ::-1], table.scores))
+    failed = table.frame.assign(outcome=np.where(certify[:, 0], "refused", "ok"))
+    for other in (again, replace(table, frame=failed)):
+        assert [0] == [numbers(release_draft(draft, other, dataset))[0]]
+    assert numbers(release_draft(draft, table, dataset))[2]
+
+
+def test_a_look_is_named_alike_in_any_order_of_the_rows(world: World) -> None:
+    dataset, table = world
+    draft, order = make_draft(dataset, table, goals()), np.random.default_rng(3).permutation(len(table))
+    turned = replace(dataset, frame=dataset.frame.iloc[order].reset_index(drop=True))
+    one = certify_rows(draft, table, dataset, 0)
+    other = certify_rows(draft, make_run(turned, table.scores[order]), turned, 0)
+    assert look_digest(draft, one, 0) == look_digest(draft, other, 0)
+
+
+def test_a_family_is_spent_as_a_whole(tmp_path: Path) -> None:
+    dataset, table = make_world(tmp_path, n=1600, groups=[str(row // 2) for row in range(1600)])
+    split = np.repeat(np.random.default_rng(2).choice(["tune", "certify"], 800, p=[0.35, 0.65]), 2)
+    labels = [None if row % 2 and row % 3 else labels for row, labels in enumerate(dataset.frame["labels"])]
+    frame = dataset.frame.assign(split=split, labels=pd.Series(labels, dtype=object))
+    twins = replace(dataset, frame=frame)
+    assert not look((twins, make_run(twins, table.scores))).refusals
+    known = Ledger.of(dataset).looks()[0].contents
+    assert frozenset(twins.contents[split == "certify"]) == known
+    apart = replace(dataset, frame=dataset.frame.assign(split=split, group=dataset.frame["image_id"]))
+    assert look((apart, make_run(apart, table.scores)), STRICTER).refusals
+
+
+def test_images_that_could_not_be_read_are_remembered(world: World) -> None:
+    dataset, table = world
+    lost = np.flatnonzero((dataset.frame["split"] == "certify").to_numpy())[:700]
+    kept = {name: (dataset.root / name).read_bytes() for name in dataset.frame["path"].iloc[lost]}
+    for name in kept:
+        (dataset.root / name).unlink()
+    blind = replace(dataset)
+    first = look((blind, make_run(blind, table.scores)))
+    assert first.look is not None
+    assert len(first.look.contents) == (dataset.frame["split"] == "certify").sum()
+    other = replace(dataset)
+    assert look((other, make_run(other, table.scores)), STRICTER).refusals
+    for name, content in kept.items():
+        (dataset.root / name).write_bytes(content)
+    assert look((replace(dataset), table), STRICTER).refusals
+
+
+# Verification is a look
+
+
+def test_a_policy_whose_look_is_not_on_file_is_verified_once_and_that_is_remembered(world: World) -> None:
+    dataset, table = world
+    draft = make_draft(dataset, table, goals())
+    policy = release_draft(draft, table, dataset, ledger=Ledger.in_memory()).policy
+    assert policy is not None
+    assert [[], []] == [verify_evidence(policy, table, dataset) for _ in range(2)]
+    (known,) = Ledger.of(dataset).looks()
+    assert (policy.evidence.look, policy.digest, 1) == (known.digest, known.verdict, known.number)
+    assert look(world, STRICTER).refusals
+
+
+def test_a_policy_whose_look_is_not_allowed_here_shows_no_figure(world: World) -> None:
+    dataset, table = world
+    look(world)
+    draft = make_draft(dataset, table, goals(STRICTER))
+    policy = release_draft(draft, table, dataset, ledger=Ledger.in_memory()).policy
+    assert policy is not None
+    forged = replace(policy, evidence=replace(policy.evidence, summary=replace(policy.evidence.summary, correct=1)))
+    for stated in (policy, forged):
+        (difference,) = verify_evidence(stated, table, dataset)
+        assert "/evidence/look" == difference.pointer
+        assert "not on file here" in difference.found
+        assert "certify images were counted before" in difference.found
+    assert 1 == sum(known.number > 0 for known in Ledger.of(dataset).looks())
+
+
+def test_of_another_look_than_the_policy_states_nothing_is_shown(world: World) -> None:
+    policy = look(world).policy
+    assert policy is not None
+    changed = make_run(world[0], world[1].scores[:, ::-1])
+    (difference,) = verify_evidence(policy, changed, world[0])
+    assert ("/evidence/look", "another look: nothing of it is shown") == (difference.pointer, difference.found)
+    forged = replace(policy, evidence=replace(policy.evidence, look="0" * 64))
+    assert ["/evidence/look"] == [found.pointer for found in verify_evidence(forged, world[1], world[0])]
+    assert 1 == len(Ledger.of(world[0]).looks())
+
+
+def test_looks_keep_the_numbers_they_have_elsewhere(world: World) -> None:
+    dataset, table = world
+    elsewhere = Ledger.in_memory()
+    drafts = [make_draft(dataset, table, goals(tier, 2)) for tier in (ACCEPT, STRICTER)]
+    policies = [release_draft(draft, table, dataset, ledger=elsewhere).policy for draft in drafts]
+    for policy in reversed(policies):
+        assert policy is not None
+        assert [] == verify_evidence(policy, table, dataset)
+    assert [1, 2] == sorted(known.number for known in Ledger.of(dataset).looks())
+
+
 # Where it is kept
 
 
@@ -241,6 +343,27 @@ def test_a_store_that_cannot_be_written_stops_the_release(world: World, tmp_path
     (tmp_path / "store").write_text("a file in the way")
     with pytest.raises(InputError, match=r"ledger\.sqlite"):
         look(world)
+
+
+def test_a_store_that_is_a_link_to_nothing_stops_the_release(world: World, store: Path) -> None:
+    store.mkdir()
+    (store / "ledger.sqlite").symlink_to(store / "nowhere" / "x.sqlite")
+    for ask in (lambda: look(world), lambda: read_budget(Ledger.of(world[0]), world[0])):
+        with pytest.raises(InputError, match=r"store/ledger\.sqlite: .* a link to a file that is not there"):
+            ask()
+
+
+def test_images_whose_ledger_is_a_link_to_nothing_leave_it_to_the_store_and_say_so(world: World) -> None:
+    (world[0].root / LEDGER_FILE).symlink_to(world[0].root / "nowhere" / "x.sqlite")
+    release = look(world)
+    assert (1, 1, False) == numbers(release)
+    assert any("a link to a file that is not there" in check.text for check in release.checks)
+    assert look(world, STRICTER).refusals
+
+
+def test_a_ledger_without_a_file_gives_no_look(world: World) -> None:
+    with pytest.raises(InputError, match="no ledger of looks can be written"):
+        look(world, ledger=Ledger())
 
 
 # Fresh images

@@ -16,6 +16,7 @@ from workbench.cli.console import (
     JsonOption,
     answers_path,
     check_target,
+    files_of,
     interactive,
     note,
     show,
@@ -26,6 +27,8 @@ from workbench.cli.console import (
 if TYPE_CHECKING:
     from workbench.dataset.opening import Opened
     from workbench.predictions import PredictionTable
+
+_LINES = (".jsonl", ".ndjson")
 
 ApproachOption = Annotated[str, typer.Option("--approach", help=f"One of: {', '.join(APPROACHES)}.")]
 ModelOption = Annotated[
@@ -88,9 +91,10 @@ def classify_dataset(
     from workbench.runs.cache import AnswerCache
     from workbench.runs.runner import classify, plan_run
 
-    if out is not None:
-        check_target(out)
     opened = open_dataset(dataset, config, progress=interactive())
+    path = out or Path(f"{opened.dataset.name}-{approach}.parquet")
+    inputs = (*files_of(opened, dataset, config), *([model] if model else []))
+    check_target(path, *inputs, suffixes=(".parquet", *_LINES))
     built = build_approach(approach, opened.dataset, setting_for(opened, approach, model))
     with AnswerCache(answers_path()) as cache:
         if plan:
@@ -98,8 +102,7 @@ def classify_dataset(
             show_json(asdict(planned)) if as_json else show(str(planned))
             return
         table = classify(opened.dataset, built, cache, progress=interactive())
-    path = out or Path(f"{opened.dataset.name}-{approach}.parquet")
-    if path.suffix in (".jsonl", ".ndjson"):
+    if path.suffix in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
     else:

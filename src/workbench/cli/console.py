@@ -6,13 +6,16 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from workbench.config.store import store_folder
 from workbench.errors import InputError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.dataset.opening import Opened
 
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder, manifest, workbench.toml, or fashion, mosaics, stamps.")
@@ -54,13 +57,37 @@ def answers_path() -> Path:
     return store_folder() / "answers.sqlite"
 
 
-def check_target(out: Path, *inputs: Path) -> None:
-    """InputError if writing `out` would destroy an input or something that is no ordinary file."""
+def check_target(out: Path, *inputs: Path, suffixes: tuple[str, ...]) -> None:
+    """InputError if writing `out` would destroy an input, or a file that is not of the kind (`suffixes`) of the new."""
     if out.exists() and not out.is_file():
         raise InputError(f"{out}: is no ordinary file; name another one to write")
     for path in inputs:
-        if out.exists() and path.exists() and out.samefile(path):
+        same = out.samefile(path) if out.exists() and path.exists() else out.resolve() == path.resolve()
+        if same:
             raise InputError(f"{out}: is what the command reads; name another file to write")
+    if out.exists() and out.suffix.lower() not in suffixes:
+        kinds = " or ".join(suffixes)
+        raise InputError(f"{out}: is there already and does not end in {kinds}; name another file to write")
+
+
+def files_of(opened: Opened, where: str | Path, config: Path | None) -> tuple[Path, ...]:
+    """What no command may write over: manifest, project file and ledgers of a data set that was opened as `where`."""
+    from workbench.dataset.images import LEDGER_FILE
+    from workbench.dataset.sources import MANIFESTS
+
+    named = Path(where)
+    folders = {opened.dataset.root, named, *([opened.project.dataset] if opened.project else [])}
+    projects = [*([opened.project.path] if opened.project else []), *([config] if config else [])]
+    manifests = [folder / name for folder in folders for name in MANIFESTS]
+    ledgers = (opened.dataset.root / LEDGER_FILE, store_folder() / "ledger.sqlite")
+    return (named, *folders, *projects, *manifests, *ledgers)
+
+
+def finite(value: float | None) -> float | None:
+    """The value of an option; a usage error if it is no number."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number that can be used")
+    return value
 
 
 def show(text: str) -> None:

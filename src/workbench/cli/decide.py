@@ -45,7 +45,7 @@ def apply_policy(
     if str(out) != "-" and out.suffix not in (".parquet", *_LINES):
         raise InputError(f"{out}: decisions are written as .parquet or .jsonl")
     if str(out) != "-":
-        check_target(out, policy, run)
+        check_target(out, policy, run, suffixes=(".parquet", *_LINES))
     found = read_policy(policy)
     counts: Counter[str] = Counter()
     seen: Counter[str] = Counter()

@@ -6,20 +6,30 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.console import JsonOption, RunArgument, show, show_json, show_table
+from workbench.cli.console import JsonOption, RunArgument, finite, show, show_json, show_table
 from workbench.cli.release import PolicyArgument
+
+_MOST = 1e12
 
 
 def forecast_policy(
     policy: PolicyArgument,
     run: RunArgument,
     per_day: Annotated[
-        float | None, typer.Option("--per-day", min=0, help="Images that arrive each day; adds counts and hours.")
+        float | None,
+        typer.Option(
+            "--per-day", min=0, max=_MOST, callback=finite, help="Images that arrive each day; adds counts and hours."
+        ),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0, help="A person's time for one image that goes to review.")
+        float | None,
+        typer.Option(
+            "--seconds", min=0, max=_MOST, callback=finite, help="A person's time for one image that goes to review."
+        ),
     ] = None,
-    confidence: Annotated[float, typer.Option("--confidence", min=0.5, max=0.9999, help="Of the intervals.")] = 0.95,
+    confidence: Annotated[
+        float, typer.Option("--confidence", min=0.5, max=0.9999, callback=finite, help="Of the intervals.")
+    ] = 0.95,
     as_json: JsonOption = False,
 ) -> None:
     """Forecast the load of a policy from a run over arriving images; no labels are needed.

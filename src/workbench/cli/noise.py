@@ -15,6 +15,7 @@ from workbench.cli.console import (
     JsonOption,
     RunArgument,
     check_target,
+    files_of,
     note,
     show,
     show_json,
@@ -33,11 +34,14 @@ EachOption = Annotated[
     typer.Option(
         "--each",
         min=1,
+        max=1_000_000,
         help="Per promise: so many errors, nearest above the threshold, and so many agreements, at random. By default "
         "all errors, and the agreements that the promise needs if none is overturned.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the draw and of the order of the items.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the draw and of the order of the items.")
+]
 
 _CODES = {"holds": 0, "fails": 1, "inconclusive": 3}
 
@@ -63,12 +67,12 @@ def write_second_labels(
     from workbench.evaluation.noise import COLUMNS
 
     images = out.with_name(f"{out.stem}-images")
-    check_target(out, policy, run)
+    check_target(out, policy, run, suffixes=(".csv",))
     if out.suffix.lower() != ".csv":
         raise InputError(f"{out}: the file of second labels has to end in .csv")
     if images.exists():
         raise InputError(f"{images}: is there already; take it away or name another file to write")
-    draw = _draw(policy, run, dataset, config, each, seed)
+    draw = _draw(policy, run, dataset, config, each, seed, out)
     images.mkdir(parents=True)
     rows = []
     for item, path in draw.files.items():
@@ -133,25 +137,41 @@ class _Draw:
     """Opaque name → the picture, in the same order."""
 
 
-def _draw(policy_file: Path, run: Path, where: str, config: Path | None, each: int | None, seed: int) -> _Draw:
+def _draw(
+    policy_file: Path,
+    run: Path,
+    where: str,
+    config: Path | None,
+    each: int | None,
+    seed: int,
+    out: Path | None = None,
+) -> _Draw:
     from workbench.dataset.opening import open_dataset
     from workbench.decision import origin_difference
     from workbench.evaluation.noise import name_items
     from workbench.policy import read_policy
     from workbench.predictions import read_predictions
-    from workbench.release.examination import certify_rows
+    from workbench.release.examination import certify_rows, look_digest
     from workbench.release.ledger import Ledger
     from workbench.release.verification import counted_then
 
     policy, table = read_policy(policy_file), read_predictions(run)
-    dataset, evidence = open_dataset(where, config).dataset, policy.evidence
+    opened = open_dataset(where, config)
+    if out is not None:
+        check_target(out, *files_of(opened, where, config), suffixes=(".csv",))
+    dataset, evidence = opened.dataset, policy.evidence
     difference = origin_difference(table.info.origin, policy.origin, "the policy is for")
     if difference:
         raise InputError(f"{run}: {difference}")
     if evidence.draft.dataset != dataset.digest:
         raise InputError(f"{policy_file}: was tested on another data set than {dataset.name!r}")
     whole = certify_rows(evidence.draft, table, dataset, evidence.seed)
-    certify = counted_then(policy, whole, Ledger.of(dataset).find(evidence.look))
+    look = Ledger.of(dataset).find(evidence.look)
+    certify = counted_then(policy, whole, look)
+    if look is None or look_digest(evidence.draft, certify, evidence.seed) != evidence.look:
+        raise InputError(
+            f"{policy_file}: its look at these images is not on file, or is another one; run `workbench verify` first"
+        )
     if evidence.draft.prevalence is not None:
         note("the bounds are for the certify images as they come, not for the mix that the policy states")
     if certify.rows.weights is not None:

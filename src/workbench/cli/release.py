@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from workbench.cli.console import (
     JsonOption,
     RunArgument,
     check_target,
+    files_of,
     show,
     show_json,
     show_table,
@@ -48,8 +50,8 @@ def tune_thresholds(
     from workbench.evaluation.thresholds import draft_thresholds, write_draft
     from workbench.predictions import read_predictions
 
-    check_target(out, run, *([goals] if goals else []))
     opened = open_dataset(dataset, config)
+    check_target(out, run, *([goals] if goals else []), *files_of(opened, dataset, config), suffixes=(".json",))
     wanted = opened.goals if goals is None else read_goals(goals)
     check_goals(wanted, opened.dataset.taxonomy, str(goals or "goals"))
     labelled = join(read_predictions(run), opened.dataset)
@@ -80,8 +82,8 @@ def release_policy(
     from workbench.predictions import read_predictions
     from workbench.release.gate import release_draft
 
-    check_target(out, draft, run)
     opened = open_dataset(dataset, config)
+    check_target(out, draft, run, *files_of(opened, dataset, config), suffixes=(".json",))
     table = read_predictions(run)
     release = release_draft(read_draft(draft), table, opened.dataset, made=opened.made(table.info.origin.approach))
     if release.policy is not None:
@@ -105,7 +107,8 @@ def verify_policy(
 ) -> None:
     """Check schema, digests and conformance cases; given the run and the data set, recompute every figure.
 
-    Exit code 1 names each place that does not hold.
+    Exit code 1 names each place that does not hold. A recount is a look at the *certify* images: it is free where the
+    policy's look is on file, and is recorded, or not allowed, where it is not.
 
     Example: `workbench verify policy.json local-trained.parquet fashion`
     """
@@ -116,6 +119,8 @@ def verify_policy(
 
     if (run is None) != (dataset is None):
         raise InputError("RUN and DATASET go together: give both, or neither")
+    if policy.is_dir() or not os.access(policy, os.R_OK):
+        raise InputError(f"{policy}: there is no file that can be read")
     try:
         found = read_policy(policy)
     except DocumentError as error:
@@ -133,7 +138,8 @@ def verify_policy(
     else:
         for difference in differences:
             show(f"does not hold  {difference}")
-        whole = run is not None and not any(d.pointer.startswith(("/origin", "/evidence/draft")) for d in differences)
+        unseen = ("/origin", "/evidence/draft", "/evidence/look/")
+        whole = run is not None and not any(f"{d.pointer}/".startswith(unseen) for d in differences)
         checked = "schema, digests and cases" + (", and every figure of the evidence" if whole else "")
         show(f"{policy}: {'FAILS' if differences else 'holds'} ({checked})")
     raise typer.Exit(1 if differences else 0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.console import ConfigOption, check_target, show
+from workbench.cli.console import ConfigOption, check_target, files_of, show
 from workbench.errors import InputError
 
 
@@ -33,8 +33,9 @@ def report_runs(
     from workbench.predictions import read_predictions
     from workbench.report.page import write_report
 
-    check_target(out, *runs, *([policy] if policy else []))
     opened = open_dataset(dataset, config)
+    inputs = (*runs, *([policy] if policy else []), *files_of(opened, dataset, config))
+    check_target(out, *inputs, suffixes=(".html", ".htm"))
     released = None if policy is None else read_policy(policy)
     if released is not None and released.evidence.draft.dataset != opened.dataset.digest:
         raise InputError(f"{policy}: was tested on another data set than {opened.dataset.name!r}")

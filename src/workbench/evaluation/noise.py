@@ -39,6 +39,7 @@ Verdict = Literal["holds", "fails", "inconclusive"]
 
 _LEAST_AGREEMENTS = 20
 _SHOWN = 20
+_WIDTH = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -389,11 +390,13 @@ def read_second_labels(file: Path, taxonomy: Taxonomy, items: Collection[str]) -
             continue
         earlier = first.setdefault(item, row)
         if item not in items:
-            faults[row] = f"{places[row]}: no item is called {item!r} here"
+            faults[row] = f"{places[row]}: no item is called {figures.shorten(item, _WIDTH)!r} here"
         elif earlier != row:
-            faults[row] = f"{places[row]}: item {item!r} stands in line {table.lines[earlier]} already"
+            faults[row] = (
+                f"{places[row]}: item {figures.shorten(item, _WIDTH)!r} stands in line {table.lines[earlier]} already"
+            )
         elif row in refused:
-            faults[row] = f"{places[row]}: {refused[row]}"
+            faults[row] = f"{places[row]}: {figures.shorten(refused[row], 3 * _WIDTH)}"
         elif labels is None:
             faults[row] = f"{places[row]}: the label is empty; write {taxonomy.unknown!r} for none, or take the row out"
         else:

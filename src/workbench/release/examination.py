@@ -6,6 +6,7 @@ Here alone do certify labels decide anything; `calibrated` describes with them, 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -54,7 +55,9 @@ class Certify:
 
     rows: Labelled
     contents: pd.Series
-    """SHA-256 of each row's file."""
+    """SHA-256 of each row's file; where it cannot be read, `unread_key`. No two rows have the same."""
+    families: tuple[frozenset[str], ...]
+    """For each row, the same of every image that shares its group or bytes, labelled or not, its own included."""
     gated: Gated
     set_aside: int
     """Labelled certify images that do not count."""
@@ -68,13 +71,24 @@ def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: i
     Images with the same bytes are of one group. Which image of a group counts is drawn by a seeded hash of its bytes.
     """
     labelled = join(table, dataset)
-    contents = labelled.frame["image_id"].map(dict(zip(dataset.frame["image_id"], dataset.contents, strict=True)))
+    keys = _keys(dataset)
+    components = pd.Series(_components(dataset, keys), index=dataset.frame["image_id"])
+    contents = labelled.frame["image_id"].map(dict(zip(dataset.frame["image_id"], keys, strict=True)))
     on_certify = (labelled.frame["split"] == "certify").to_numpy()
-    drawn = _draw_rows(labelled, contents, dataset, seed)
+    drawn = _draw_rows(labelled, contents, components, dataset, seed)
     rows = labelled.rows(drawn)
     gated = gate_scores(rows.scores, rows.unknown_scores, rows.answered, draft.rejection, rows.taxonomy)
     set_aside = int(on_certify.sum() - drawn.sum())
-    return Certify(rows, contents[drawn].reset_index(drop=True), gated, set_aside, labelled.on("tune"))
+    members: dict[int, set[str]] = {}
+    for component, key in zip(components, keys, strict=True):
+        members.setdefault(component, set()).add(key)
+    families = tuple(frozenset(members[component]) for component in components[rows.frame["image_id"]])
+    return Certify(rows, contents[drawn].reset_index(drop=True), families, gated, set_aside, labelled.on("tune"))
+
+
+def unread_key(image_id: str, labels: Sequence[str] | None) -> str:
+    """What stands for the bytes of a file that cannot be read: hex, and as long as a SHA-256."""
+    return _hash(json.dumps(["unread", image_id, labels]).encode())
 
 
 def examine(draft: Draft, certify: Certify, seed: int, look_number: int = 1) -> Evidence:
@@ -94,18 +108,42 @@ def examine(draft: Draft, certify: Certify, seed: int, look_number: int = 1) -> 
 
 
 def look_digest(draft: Draft, certify: Certify, seed: int) -> str:
-    """Names this look: certify images and labels by content, and everything that was fixed before it."""
-    images = sorted(
-        [content, *labels] for content, labels in zip(certify.contents, certify.rows.frame["labels"], strict=True)
-    )
-    return digest({"draft": to_document(draft), "seed": seed, "certify": images})
+    """Names this look: the certify images that count, by content, their labels, outcomes and scores, draft and seed.
+
+    The order of the rows does not matter.
+    """
+    order = np.argsort(certify.contents.to_numpy(dtype=str), kind="stable")
+    frame = certify.rows.frame
+    columns = (certify.contents.iloc[order], frame["outcome"].iloc[order], frame["labels"].iloc[order])
+    images = [[content, outcome, *labels] for content, outcome, labels in zip(*columns, strict=True)]
+    fixed = {"draft": to_document(draft), "seed": seed}
+    return digest({**fixed, "certify": _hash(json.dumps(images).encode()), "scores": _score_digest(certify, order)})
 
 
-def _draw_rows(labelled: Labelled, contents: pd.Series, dataset: Dataset, seed: int) -> np.ndarray:
+def _score_digest(certify: Certify, order: np.ndarray) -> str:
+    """SHA-256 of the scores, little-endian binary32, row by row; that of "none of these" last, where there is one."""
+    known, unknown = certify.rows.scores, certify.rows.unknown_scores
+    scores = (known if unknown is None else np.column_stack([known, unknown])).astype("<f4")[order]
+    scores[np.isnan(scores)] = np.nan  # MISSING has one form
+    return _hash(scores.tobytes())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _keys(dataset: Dataset) -> list[str]:
+    """The SHA-256 of each image's file, or `unread_key`."""
+    rows = zip(dataset.contents, dataset.frame["image_id"], dataset.frame["labels"], strict=True)
+    return [content or unread_key(image_id, labels) for content, image_id, labels in rows]
+
+
+def _draw_rows(
+    labelled: Labelled, contents: pd.Series, components: pd.Series, dataset: Dataset, seed: int
+) -> np.ndarray:
     """(n,) bool: the labelled certify rows that count."""
-    component = dict(zip(dataset.frame["image_id"], _components(dataset), strict=True))
-    own = labelled.frame["image_id"].map(component).to_numpy()
-    seen = {component[image_id] for image_id in dataset.frame["image_id"][dataset.frame["split"] != "certify"]}
+    own = labelled.frame["image_id"].map(components).to_numpy()
+    seen = set(components[(dataset.frame["split"] != "certify").to_numpy()])
     on_certify = (labelled.frame["split"] == "certify").to_numpy()
     rows = [int(row) for row in np.flatnonzero(on_certify) if own[row] not in seen]
     draws = {row: hashlib.sha256(f"{seed}:{contents.iloc[row]}".encode()).digest() for row in rows}
@@ -117,12 +155,9 @@ def _draw_rows(labelled: Labelled, contents: pd.Series, dataset: Dataset, seed: 
     return chosen
 
 
-def _components(dataset: Dataset) -> np.ndarray:
+def _components(dataset: Dataset, keys: Sequence[str]) -> np.ndarray:
     """(n,) int: images that share a group or their bytes, directly or through others, have one number."""
-    contents = dataset.contents.to_numpy(dtype=object).copy()
-    unread = np.flatnonzero(contents == "")
-    contents[unread] = [f"unread {row}" for row in unread]
-    groups, pictures = pd.factorize(dataset.frame["group"])[0], pd.factorize(contents)[0]
+    groups, pictures = pd.factorize(dataset.frame["group"])[0], pd.factorize(np.array(keys, dtype=object))[0]
     size = int(groups.max(initial=-1) + pictures.max(initial=-1) + 2)
     links = coo_array((np.ones(len(groups)), (groups, pictures + groups.max(initial=-1) + 1)), shape=(size, size))
     return np.asarray(connected_components(links, directed=False)[1][groups])

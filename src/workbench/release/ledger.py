@@ -3,7 +3,8 @@
 A look is a draft, tested on certify images. Testing the same look again is free. Another look that counts an image
 which an earlier one counted needs a part of their error budget: a look whose goals said `looks = m` spends 1/m, and
 what looks at shared images spend never exceeds 1. Where no room is left, the images that were counted before are set
-aside, and the fresh ones stand for the whole if there are at least as many of them.
+aside, and the fresh ones stand for the whole if there are at least as many of them. A look spends the budget of
+the images that it counted and of all that share a group or their bytes with one of them.
 
 A look is on file before any certify label judges a prediction, so a process that is killed has spent it all the same.
 It is kept twice, beside the images, so that it travels with them, and in the user's store, so that two folders with
@@ -37,7 +38,7 @@ from workbench.documents import to_document
 from workbench.errors import InputError
 from workbench.evaluation.simulate import gate_scores
 from workbench.records import Draft
-from workbench.release.examination import Certify, look_digest
+from workbench.release.examination import Certify, look_digest, unread_key
 
 STARTED = "started"
 REFUSED = "refused"
@@ -51,6 +52,7 @@ _TABLE = """CREATE TABLE looks (
     planned INTEGER NOT NULL, number INTEGER NOT NULL, verdict TEXT NOT NULL, contents BLOB NOT NULL,
     checksum TEXT NOT NULL)"""
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+_DANGLING = "it is a link to a file that is not there"
 _SHORT = 12
 
 
@@ -77,7 +79,7 @@ class Look:
     verdict: str
     """`started`, `refused`, `not allowed`, or the digest of the policy that came of it."""
     contents: frozenset[str]
-    """SHA-256, in hex, of the files of the certify images that counted."""
+    """SHA-256, in hex, of the files of the certify images that counted, and of those of their groups."""
 
     @property
     def part(self) -> Fraction:
@@ -208,6 +210,8 @@ class Ledger:
         if self._memory is not None:
             yield "the ledger in memory", self._memory
         for file in self.files:
+            if file == self.files[0] and _dangles(file):
+                raise InputError(f"{file}: the ledger of looks cannot be read: {_DANGLING}")
             if file.exists():
                 yield str(file), _connect(file, "rw" if _writable(file) else "ro", stack)
 
@@ -233,6 +237,8 @@ class Ledger:
             with _explained(str(file)):
                 connection.execute("BEGIN IMMEDIATE" if writable else "BEGIN")
             places.append(_Place(str(file), connection, writable))
+        if not any(place.writable for place in places):
+            raise InputError("no ledger of looks can be written, so nothing may be looked at")
         return places, remarks
 
 
@@ -270,32 +276,41 @@ def spent(looks: Iterable[Look]) -> Fraction:
     return sum((look.part for look in looks), Fraction(0))
 
 
-def claim_look(ledger: Ledger, draft: Draft, certify: Certify, dataset: Dataset, seed: int) -> Claim:
+def claim_look(
+    ledger: Ledger, draft: Draft, certify: Certify, dataset: Dataset, seed: int, stated: int | None = None
+) -> Claim:
     """Ask for a look and record it, before any label is judged: replayed, allowed, or not allowed.
 
     `certify` holds the rows that would count. If earlier looks have spent too much of their budget, the rows that those
     counted are set aside, look by look until there is room: first what spent most, then what is oldest. The rest may
     stand for the whole if it is at least as large as what was set aside. An image whose group holds one that was
     counted goes with that one.
+
+    `stated` is the number that a policy made elsewhere gives for a look at just these rows: then none is set aside, and
+    the look keeps that number unless another one has it here.
     """
     with ledger.writing() as book:
         looks = [look for look in book.looks if look.number]
         again = _replay(looks, draft, certify, seed)
-        families = _families(certify, dataset)
+        families = _families(certify)
         earlier = _sharing(looks, families)
         for look in earlier:
             book.keep(look)  # a place that does not know it yet learns it
         if again is not None:
             known, rows = again
             return Claim(known, rows, True, len(certify.rows) - len(rows.rows), "", book.remarks)
-        kept, unspent = _room(earlier, families, certify, draft.looks)
+        kept, unspent = _room(earlier, families, certify, dataset, draft.looks)
         left_out = int((~kept).sum())
-        if left_out > int(kept.sum()):
+        if left_out > (int(kept.sum()) if stated is None else 0):
             attempt = _record(draft, certify, dataset, seed, number=0)
             book.keep(attempt)
-            return Claim(attempt, certify, False, 0, _refusal(earlier, families, kept, draft.looks), book.remarks)
+            refusal = _refusal(earlier, kept, draft.looks) + (_remedy(kept) if stated is None else "")
+            return Claim(attempt, certify, False, 0, refusal, book.remarks)
         rows = restrict_rows(certify, draft, kept) if left_out else certify
-        look = _record(draft, rows, dataset, seed, number=ceil(spent(unspent) * draft.looks) + 1)
+        number = ceil(spent(unspent) * draft.looks) + 1
+        if stated and stated <= draft.looks and (stated, draft.looks) not in {(o.number, o.planned) for o in unspent}:
+            number = stated
+        look = _record(draft, rows, dataset, seed, number=number)
         book.keep(look)
         return Claim(look, rows, False, left_out, "", book.remarks)
 
@@ -307,6 +322,7 @@ def restrict_rows(certify: Certify, draft: Draft, kept: np.ndarray) -> Certify:
         certify,
         rows=rows,
         contents=certify.contents[kept].reset_index(drop=True),
+        families=tuple(family for family, stays in zip(certify.families, kept, strict=True) if stays),
         gated=gate_scores(rows.scores, rows.unknown_scores, rows.answered, draft.rejection, rows.taxonomy),
         set_aside=certify.set_aside + int((~kept).sum()),
     )
@@ -340,7 +356,7 @@ def _record(draft: Draft, certify: Certify, dataset: Dataset, seed: int, *, numb
         planned=draft.looks,
         number=number,
         verdict=STARTED if number else NOT_ALLOWED,
-        contents=frozenset(certify.contents) - {""},
+        contents=frozenset[str]().union(*certify.families),
     )
 
 
@@ -355,14 +371,12 @@ def _replay(looks: Sequence[Look], draft: Draft, certify: Certify, seed: int) ->
     return None
 
 
-def _families(certify: Certify, dataset: Dataset) -> list[frozenset[str]]:
-    """For each row the contents of the images of its group, its own included."""
-    members: dict[str, set[str]] = {}
-    for group, content in zip(dataset.frame["group"], dataset.contents, strict=True):
-        members.setdefault(group, set()).add(content)
-    groups = certify.rows.frame["group"]
+def _families(certify: Certify) -> list[frozenset[str]]:
+    """For each row what an earlier look may know it by: its family, and what it was if it could not be read then."""
+    frame = certify.rows.frame
     return [
-        frozenset({content, *members[group]} - {""}) for group, content in zip(groups, certify.contents, strict=True)
+        family | {unread_key(image_id, labels)}
+        for family, image_id, labels in zip(certify.families, frame["image_id"], frame["labels"], strict=True)
     ]
 
 
@@ -372,7 +386,7 @@ def _sharing(looks: Iterable[Look], families: Iterable[frozenset[str]]) -> list[
 
 
 def _room(
-    earlier: Sequence[Look], families: Sequence[frozenset[str]], certify: Certify, planned: int
+    earlier: Sequence[Look], families: Sequence[frozenset[str]], certify: Certify, dataset: Dataset, planned: int
 ) -> tuple[np.ndarray, list[Look]]:
     """(n,) bool: the rows that another look may count; and the looks that they share, whose budget still has room."""
     kept = np.ones(len(families), dtype=bool)
@@ -382,17 +396,22 @@ def _room(
         kept &= np.array([not family & dearest for family in families], dtype=bool)
         sharing = _sharing(sharing, [family for family, stays in zip(families, kept, strict=True) if stays])
     if not kept.all():
-        kept &= (certify.contents != "").to_numpy(dtype=bool)  # nobody can tell whether these were counted
+        unread = dataset.frame["image_id"][dataset.contents == ""]
+        kept &= ~certify.rows.frame["image_id"].isin(unread).to_numpy()  # nobody can tell whether these were counted
     return kept, sharing
 
 
-def _refusal(earlier: Sequence[Look], families: Sequence[frozenset[str]], kept: np.ndarray, planned: int) -> str:
-    seen, fresh = int((~kept).sum()), int(kept.sum())
+def _refusal(earlier: Sequence[Look], kept: np.ndarray, planned: int) -> str:
     told = "; ".join(map(str, earlier))
-    again = f"{seen} of {len(families)} certify images were counted before, by {told}"
+    again = f"{int((~kept).sum())} of {len(kept)} certify images were counted before, by {told}"
     spend = f"spent {spent(earlier)}, this look would take {Fraction(1, planned)}"
+    return f"{again}. Nothing is left of their error budget for another choice ({spend} of 1)"
+
+
+def _remedy(kept: np.ndarray) -> str:
+    seen, fresh = int((~kept).sum()), int(kept.sum())
     return (
-        f"{again}. Nothing is left of their error budget for another choice ({spend} of 1), and raising `looks` "
+        ", and raising `looks` "
         f"afterwards does not help: say `looks = m` in the goals before the first look at a set, or add {seen - fresh} "
         f"labelled certify images that no look has counted (there are {fresh}; at least {seen} would have to be)"
     )
@@ -449,6 +468,8 @@ def _read(name: str, connection: sqlite3.Connection) -> list[Look]:
 
 def _make(file: Path, *, private: bool) -> tuple[bool, str]:
     """Make the file if it is not there: whether it can be written, and why not."""
+    if _dangles(file):
+        return False, _DANGLING
     if file.exists():
         return (True, "") if _writable(file) else (False, os.strerror(errno.EACCES))
     part = file.with_name(f".{file.name}-{secrets.token_hex(8)}.part")
@@ -466,7 +487,11 @@ def _make(file: Path, *, private: bool) -> tuple[bool, str]:
     finally:
         if part.exists():
             part.unlink()
-    return True, ""
+    return (True, "") if file.exists() else (False, os.strerror(errno.ENOENT))
+
+
+def _dangles(file: Path) -> bool:
+    return file.is_symlink() and not file.exists()
 
 
 def _writable(file: Path) -> bool:

@@ -15,7 +15,7 @@ from workbench.evaluation.production import promise_counts
 from workbench.predictions import PredictionTable
 from workbench.records import Policy, Promise, RejectionPromise
 from workbench.release.examination import Certify, certify_rows, examine, known_rejected_bound, look_digest
-from workbench.release.ledger import Ledger, Look, counted_rows
+from workbench.release.ledger import Ledger, Look, claim_look, counted_rows
 from workbench.release.vectors import conformance_vectors
 
 
@@ -93,8 +93,11 @@ def verify_evidence(
 ) -> list[Difference]:
     """Every figure of the evidence that the run and the data set do not give again.
 
-    A look that left out what earlier looks had counted is repeated with what `ledger`, by default that of the data set,
-    remembers of it. Raises RunError if the run is not of this data set, InputError if that ledger is damaged.
+    Nothing is shown of a look but the policy's own. If `ledger`, by default that of the data set, does not know it, as
+    in another place than that of the release, it is a look like any other: it is recorded, or not allowed where earlier
+    looks have spent too much, and then no figure is shown either. A look that left out what earlier looks had counted
+    is repeated with what the ledger remembers of it. Raises RunError if the run is not of this data set, InputError if
+    that ledger cannot be used.
     """
     identity = [
         *_differences(to_document(policy.origin), to_document(table.info.origin), "/origin"),
@@ -103,17 +106,30 @@ def verify_evidence(
     if identity:
         return identity
     draft, seed = policy.evidence.draft, policy.evidence.seed
-    look = (ledger or Ledger.of(dataset)).find(policy.evidence.look)
+    book = ledger or Ledger.of(dataset)
+    look = book.find(policy.evidence.look)
     certify = counted_then(policy, certify_rows(draft, table, dataset, seed), look)
+    if look_digest(draft, certify, seed) != policy.evidence.look:
+        return [Difference("/evidence/look", policy.evidence.look, _another_look(policy, certify))]
+    if look is None:
+        claim = claim_look(book, draft, certify, dataset, seed, policy.evidence.look_number)
+        if claim.refusal:
+            told = f"a look that is not on file here, and is not allowed: {claim.refusal}"
+            return [Difference("/evidence/look", policy.evidence.look, told)]
+        look = claim.look
+        book.conclude(look.digest, policy.digest)
+    evidence = examine(draft, certify, seed, look.number)
+    return list(_differences(to_document(policy.evidence), to_document(evidence), "/evidence"))
+
+
+def _another_look(policy: Policy, certify: Certify) -> str:
     stated = policy.evidence.summary
     if len(certify.rows) != stated.images and len(certify.rows) + certify.set_aside == stated.images + stated.set_aside:
-        told = (
+        return (
             f"{len(certify.rows)} images count here, {stated.images} did then: earlier looks had counted the others. "
             "Which those are stands in the ledger of the place of the release; it is not here"
         )
-        return [Difference("/evidence/look", policy.evidence.look, told)]
-    evidence = examine(draft, certify, seed, policy.evidence.look_number if look is None else look.number)
-    return list(_differences(to_document(policy.evidence), to_document(evidence), "/evidence"))
+    return "another look: nothing of it is shown"
 
 
 def counted_then(policy: Policy, certify: Certify, look: Look | None) -> Certify:
