@@ -88,7 +88,9 @@ def make_policy(
         tiers=tuple(_draft_tier(promise) for promise in promises),
         limits=(),
     )
-    summary = Summary(0, 0, 0, 0, 0, 0, {})
+    kinds = dict.fromkeys((*taxonomy.categories, taxonomy.unknown), 100)
+    images = sum(kinds.values())
+    summary = Summary(images, 0, images, images - 100, 90, 80, kinds)
     return Policy(
         schema_version="1.0",
         created="2026-01-01T00:00:00Z",

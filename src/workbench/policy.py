@@ -16,7 +16,17 @@ from typing import Any
 from workbench.canonical import binary32, digest
 from workbench.documents import escape_pointer, from_document, json_schema, parse_json, to_document, write_document
 from workbench.errors import DocumentError
-from workbench.records import OUTCOMES, REVIEW, CategoryRule, Draft, DraftTier, Policy, Promise, Tier
+from workbench.records import (
+    OUTCOMES,
+    REVIEW,
+    CategoryRule,
+    Draft,
+    DraftTier,
+    Policy,
+    Promise,
+    RejectionPromise,
+    Tier,
+)
 
 SCHEMA_VERSION = "1.0"
 _SEAL = ("digests", "digest")
@@ -167,13 +177,57 @@ def _promise_faults(policy: Policy) -> Iterator[Fault]:
                 yield f"{at}/{name}", f"is not what the draft asked for (/evidence/draft/tiers/{number}/{name})"
         if promise.successes > promise.trials:
             yield f"{at}/successes", "there are more of them than trials"
+        yield from _count_faults(policy, promise, at)
         if promise.verdict == "certified":
-            yield from _certified_faults(promise, tier, at)
+            yield from _certified_faults(policy, promise, tier, at)
         elif promise.certified is not None or (promise.verdict == "waived") != tier.waived:
             yield f"{at}/verdict", "does not follow from the figures"
 
 
-def _certified_faults(promise: Promise, tier: DraftTier, at: str) -> Iterator[Fault]:
+def _count_faults(policy: Policy, promise: Promise, at: str) -> Iterator[Fault]:
+    """What was counted fits the certify split as the evidence sums it up, and the method fits the draft."""
+    draft, summary = policy.evidence.draft, policy.evidence.summary
+    mixed = draft.prevalence is not None and promise.metric == "precision" and promise.asked is not None
+    if (promise.method == "prevalence") != mixed or (promise.method == "weights" and draft.prevalence is not None):
+        yield f"{at}/method", "does not fit the draft's prevalence"
+        return
+    if promise.metric == "recall" and promise.asked is not None:
+        if promise.trials != summary.by_category.get(promise.category, 0):
+            yield f"{at}/trials", "are not the images of the category in /evidence/summary/by_category"
+    elif promise.trials > summary.images:
+        yield f"{at}/trials", "there are more of them than certify images"
+    yield from _kind_faults(policy, promise, at)
+    for place, step in enumerate(promise.walk):
+        before = promise.walk[place - 1] if place else None
+        if not step.successes <= step.events <= summary.images:
+            yield f"{at}/walk/{place}", "its counts do not fit each other"
+        if before is not None and (step.events < before.events or step.successes < before.successes):
+            yield f"{at}/walk/{place}", "counts fewer images than a higher threshold did"
+
+
+def _kind_faults(policy: Policy, promise: Promise, at: str) -> Iterator[Fault]:
+    """At a prevalence, each kind of image is counted as often as the evidence says that there are."""
+    taxonomy, summary = policy.taxonomy, policy.evidence.summary
+    false = [step.false_by_kind for step in promise.walk]
+    if promise.method != "prevalence":
+        if promise.kinds or any(false):
+            yield f"{at}/kinds", "kinds of images are told apart at a prevalence alone"
+        return
+    own = summary.by_category.get(promise.category, 0)
+    others = {name: summary.by_category.get(name, 0) for name in (*taxonomy.categories, taxonomy.unknown)}
+    if taxonomy.mode == "multi-label":
+        others = {"other images": summary.images - own}
+    others.pop(promise.category, None)
+    if list(promise.kinds.items()) != [(promise.category, own), *others.items()]:
+        yield f"{at}/kinds", "are not the images of each kind in /evidence/summary/by_category"
+        return
+    for place, step in enumerate(promise.walk):
+        fits = _fit(step.false_by_kind, tuple(others.values()), step.events - step.successes)
+        if not fits or step.successes > own:
+            yield f"{at}/walk/{place}/false_by_kind", "does not fit the counts"
+
+
+def _certified_faults(policy: Policy, promise: Promise, tier: DraftTier, at: str) -> Iterator[Fault]:
     if promise.certified is None or promise.confidence is None or promise.lower_bound is None:
         yield f"{at}/certified", "a certified promise has a threshold, a confidence and a bound"
         return
@@ -181,14 +235,44 @@ def _certified_faults(promise: Promise, tier: DraftTier, at: str) -> Iterator[Fa
         yield f"{at}/lower_bound", "lies below the goal that it is said to prove"
     if promise.metric == "precision":
         passed = [step.threshold for step in promise.walk if step.p_value <= 1 - promise.confidence]
+        counted = {step.threshold: (step.events, step.successes) for step in promise.walk}
         if [step.threshold for step in promise.walk] != list(tier.grid[: len(promise.walk)]):
             yield f"{at}/walk", "is not the draft's grid"
         if not passed or promise.certified > passed[-1]:
             yield f"{at}/certified", "is no threshold that passed"
-        elif promise.certified < passed[-1] and not promise.reason:
-            yield f"{at}/certified", "lies below the last threshold that passed"
+        elif promise.certified < passed[-1] and not _inherits(policy, promise):
+            yield f"{at}/certified", "lies below the last threshold that passed, and no higher tier stands there"
+        elif counted.get(promise.certified) != (promise.trials, promise.successes) and not _inherits(policy, promise):
+            yield f"{at}/trials", "are not what the walk counted at the certified threshold"
     elif tier.asked is not None and promise.certified > tier.asked:
         yield f"{at}/certified", "lies above the asked threshold"
+
+
+def _inherits(policy: Policy, promise: Promise) -> bool:
+    """A higher tier of the category stands at the same threshold, with the same figures."""
+
+    def figures(one: Promise) -> tuple[object, ...]:
+        return one.metric, one.verdict, one.certified, one.lower_bound, one.trials, one.successes
+
+    rank = policy.rank
+    return any(
+        figures(other) == figures(promise) and rank.get(other.action, 0) > rank.get(promise.action, 0)
+        for other in policy.evidence.promises
+        if other.category == promise.category
+    )
+
+
+def _summary_faults(policy: Policy) -> Iterator[Fault]:
+    evidence, at = policy.evidence, "/evidence/summary"
+    summary, names = evidence.summary, (*policy.taxonomy.categories, policy.taxonomy.unknown)
+    if max(summary.answered, summary.known) > summary.images or max(summary.correct, summary.majority) > summary.known:
+        yield at, "its counts do not fit each other"
+    if set(summary.by_category) != set(names):
+        yield f"{at}/by_category", "must count each category, and unknown images"
+    elif policy.taxonomy.mode == "single-label" and sum(summary.by_category.values()) != summary.images:
+        yield f"{at}/by_category", "does not sum to the images"
+    if evidence.look_number > evidence.draft.looks:
+        yield "/evidence/look_number", f"no more than {evidence.draft.looks} were planned"
 
 
 def _limit_faults(policy: Policy) -> Iterator[Fault]:
@@ -203,8 +287,32 @@ def _limit_faults(policy: Policy) -> Iterator[Fault]:
                 yield f"{at}/{name}", f"is not what the draft asked for (/evidence/draft/limits/{number}/{name})"
         if promise.events > promise.trials:
             yield f"{at}/events", "there are more of them than trials"
+        yield from _limit_count_faults(policy, promise, at)
         if (promise.verdict == "certified") != (promise.upper_bound <= promise.at_most):
             yield f"{at}/verdict", "does not follow from the bound"
+
+
+def _limit_count_faults(policy: Policy, promise: RejectionPromise, at: str) -> Iterator[Fault]:
+    draft, summary, known = policy.evidence.draft, policy.evidence.summary, promise.rate == "known_rejected"
+    mixed = draft.prevalence is not None and known and policy.taxonomy.mode == "single-label"
+    if (promise.method == "prevalence") != mixed or (promise.method == "weights" and draft.prevalence is not None):
+        yield f"{at}/method", "does not fit the draft's prevalence"
+    elif promise.trials > summary.images or (known and promise.trials != summary.known):
+        yield f"{at}/trials", "are not the images that /evidence/summary counts"
+    elif mixed:
+        kinds = {name: summary.by_category.get(name, 0) for name in policy.taxonomy.categories}
+        if list(promise.kinds.items()) != list(kinds.items()):
+            yield f"{at}/kinds", "are not the images of each kind in /evidence/summary/by_category"
+        elif not _fit(promise.events_by_kind, tuple(kinds.values()), promise.events):
+            yield f"{at}/events_by_kind", "does not fit the counts"
+    elif promise.kinds or promise.events_by_kind:
+        yield f"{at}/kinds", "kinds of images are told apart at a prevalence alone"
+
+
+def _fit(counts: tuple[int, ...], most: tuple[int, ...], total: int) -> bool:
+    """So many of each kind, none more than there are, and together the total."""
+    within = all(count <= limit for count, limit in zip(counts, most, strict=False))
+    return len(counts) == len(most) and within and sum(counts) == total
 
 
 def _refuse_newer(document: dict[str, Any]) -> None:
@@ -350,6 +458,7 @@ def _evidence_faults(policy: Policy) -> Iterator[Fault]:
             yield f"/{name}", f"is not what was tested (/evidence/draft/{name})"
     for fault in draft_faults(draft):
         yield "/evidence/draft", fault
+    yield from _summary_faults(policy)
     yield from _promise_faults(policy)
     yield from _limit_faults(policy)
     for number, vector in enumerate(policy.vectors):

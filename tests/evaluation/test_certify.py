@@ -979,3 +979,48 @@ def test_a_weighted_rate_is_bounded_and_one_without_images_is_not() -> None:
         assert bound == weighted_rate_bound(events, 1.0 + 2 * heavy, delta, seed=run)
         wrong += bound < (0.1 + 0.9) / 4
     assert binom.sf(wrong - 1, runs, delta) > 1e-3
+
+
+# Arrays that cannot be
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"grid": [0.5, -np.inf]}, "finite"),
+        ({"grid": [np.nan]}, "finite"),
+        ({"scores": np.array([1, 0])}, "float32"),
+        ({"scores": [0.5, 0.4]}, "float32"),
+        ({"scores": np.array([np.inf, 0.4], dtype=np.float32)}, "infinite"),
+        ({"groups": np.array(["a"])}, "each of 2 images"),
+        ({"groups": np.array(["a", None], dtype=object)}, "each of 2 images"),
+        ({"confidence": 1e-17}, "between 0 and 1"),
+    ],
+)
+@pytest.mark.parametrize("certify", [certify_precision, certify_recall])
+def test_what_no_test_can_take_is_refused(certify: object, change: dict[str, object], fault: str) -> None:
+    given = {"scores": np.array([0.5, 0.4], dtype=np.float32), "truth": np.array([True, False]), "at_least": 0.9}
+    given |= {"confidence": 0.9, "weights": np.array([1.0, 2.0])} | change
+    with pytest.raises(ValueError, match=fault):
+        certify(**given)  # type: ignore[operator]
+
+
+def test_the_order_of_bets_does_not_depend_on_labels() -> None:
+    """With one seed, over many draws: the order may not be made from what is to be tested."""
+    rng, wrong = np.random.default_rng(5), 0
+    scores, weights = np.full(60, 0.9, dtype=np.float32), np.tile([1.0, 1.5], 30)
+    for _ in range(1500):
+        truth = rng.random(60) < 0.9 - 1e-9
+        found = certify_precision(scores, truth, 0.9, 0.9, grid=[0.5], weights=weights, seed=3)
+        wrong += isinstance(found, Certificate)
+    assert binom.sf(wrong - 1, 1500, 0.1) > 1e-4
+
+
+def test_names_order_weighted_images_wherever_they_stand() -> None:
+    rng = np.random.default_rng(6)
+    scores, truth = np.full(300, 0.9, dtype=np.float32), rng.random(300) < 0.97
+    weights, names = rng.choice([1.0, 2.0, 3.0], 300), np.array([f"{n}.png" for n in range(300)])
+    order = rng.permutation(300)
+    one = certify_precision(scores, truth, 0.9, 0.9, [0.5], names, weights=weights)
+    other = certify_precision(scores[order], truth[order], 0.9, 0.9, [0.5], names[order], weights=weights[order])
+    assert one == other

@@ -11,7 +11,7 @@ import pytest
 
 from workbench.config.goals import CostGoal, Goals, Limit, PrevalenceGoal, RejectionGoal, TierGoal
 from workbench.dataset.images import Dataset
-from workbench.policy import draft_faults, parse_policy, policy_document, write_policy
+from workbench.policy import draft_faults, parse_policy, policy_document, policy_faults, write_policy
 from workbench.predictions import PredictionTable
 from workbench.records import Draft, Policy, Prevalence
 from workbench.release.examination import known_rejected_bound
@@ -243,3 +243,39 @@ def test_release_of_a_bent_prevalence_is_refused(world: tuple[Dataset, Predictio
     for bent in (Prevalence({"shoe": 1.0}), Prevalence(SHARES | {"shoe": 0.9}), Prevalence(SHARES, {"shoe": 3})):
         release = release_draft(replace(draft, prevalence=bent), world[1], world[0], ledger=Ledger.in_memory())
         assert any("prevalence" in refusal for refusal in release.refusals)
+
+
+# What a sealed policy may not say of itself
+
+
+def bend(policy: Policy, number: int, **changes: object) -> Policy:
+    promises = list(policy.evidence.promises)
+    promises[number] = replace(promises[number], **changes)  # type: ignore[arg-type]
+    return replace(policy, evidence=replace(policy.evidence, promises=tuple(promises)))
+
+
+def test_figures_that_contradict_each_other_are_faults(world: tuple[Dataset, PredictionTable]) -> None:
+    policy = released(world, goals_at(PrevalenceGoal(shares=SHARES)))
+    evidence, summary = policy.evidence, policy.evidence.summary
+    number = next(n for n, p in enumerate(evidence.promises) if p.method == "prevalence" and p.verdict == "certified")
+    recall = next(n for n, p in enumerate(evidence.promises) if p.metric == "recall")
+    promise, limit = evidence.promises[number], evidence.rejection[-1]
+    step = promise.walk[0]
+    bent_step = replace(step, false_by_kind=(step.false_by_kind[0] + 1, *step.false_by_kind[1:]))
+    bent_limit = (*evidence.rejection[:-1], replace(limit, events_by_kind=(0, 0, 0)))
+    images = replace(summary, by_category={**summary.by_category, "bag": summary.by_category["bag"] + 1})
+    cases = {
+        "method": bend(policy, number, method="counts", kinds={}),
+        "weights": bend(policy, number, method="weights"),
+        "kinds": bend(policy, number, kinds={name: 100 * count for name, count in promise.kinds.items()}),
+        "order": bend(policy, number, kinds=dict(reversed(promise.kinds.items()))),
+        "false": bend(policy, number, walk=(bent_step, *promise.walk[1:])),
+        "trials": bend(policy, number, trials=10**6, successes=10**6),
+        "lowered": bend(policy, number, certified=0.015625, reason="lowered to something"),
+        "recall": bend(policy, recall, trials=10**6, successes=10**6),
+        "limit": replace(policy, evidence=replace(evidence, rejection=bent_limit)),
+        "summary": replace(policy, evidence=replace(evidence, summary=images)),
+        "look": replace(policy, evidence=replace(evidence, look_number=2)),
+    }
+    assert [] == list(policy_faults(policy))
+    assert [] == [name for name, bent in cases.items() if not list(policy_faults(bent))]

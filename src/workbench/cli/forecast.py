@@ -79,7 +79,7 @@ def forecast_policy(
         low, expected, high = forecast.hours
         show(f"people: {expected:,.1f} hours each day ({low:,.1f} to {high:,.1f})")
     for row in automatic.to_dict("records"):
-        wrong = "" if per_day is None else f", at most {row['wrong_per_day']:,.1f} wrong ones expected each day"
+        wrong = "" if per_day is None else f", at most {row['wrong_per_day_high']:,.1f} wrong ones expected each day"
         show(
             f"{row['category']} {row['action']}: {row['share']:.2%} of images, "
             f"precision at least {row['precision_at_least']:.3f}{wrong}"

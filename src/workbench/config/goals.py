@@ -88,6 +88,9 @@ class RejectionGoal(_Strict):
 
 Tiers = Annotated[tuple[TierGoal, ...], Field(strict=False)]  # TOML has lists, a frozen model holds tuples
 
+_MOST_COUNTED = 10**9
+"""Images of one kind in a sample of production."""
+
 DEFAULT_ACTIONS = (
     ActionGoal(name="pass", rank=0, kind="automatic"),
     ActionGoal(name=REVIEW, rank=1, kind="human"),
@@ -240,7 +243,7 @@ def _prevalence_faults(goals: Goals, taxonomy: Taxonomy) -> Iterator[str]:
         if name not in named and not (name == taxonomy.unknown and taxonomy.mode == "multi-label"):
             yield f"prevalence.{field}: {name!r} is missing (0 where production has none)"
     for name, value in named.items():
-        if value < 0 or (given.shares and value > 1):
+        if value < 0 or value > (1 if given.shares else _MOST_COUNTED):
             yield (
                 f"prevalence.{field}.{name}: {value} is no share" if given.shares else f"prevalence.{field}.{name}: < 0"
             )

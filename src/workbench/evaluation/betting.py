@@ -25,6 +25,8 @@ def hoeffding_bentkus(mean: ArrayLike, trials: ArrayLike, at_most: ArrayLike) ->
     from scipy.special import betainc, rel_entr
 
     seen, n, limit = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (mean, trials, at_most)))
+    if not ((seen >= 0) & (seen <= 1 + 1e-12) & (limit >= 0)).all():
+        raise ValueError(f"a mean loss must lie in [0, 1], and its limit must not be negative: {seen}, {limit}")
     low = np.minimum(seen, limit)
     hoeffding = np.exp(-n * (rel_entr(low, limit) + rel_entr(1 - low, 1 - limit)))
     total = n * seen
@@ -46,6 +48,8 @@ def betting_p_value(losses: np.ndarray, at_most: float, delta: float) -> float:
     supermartingale if the hypothesis is true, so by Ville's inequality its maximum exceeds 1/p with probability at most
     p (Waudby-Smith and Ramdas, arXiv 2010.09686; Bates et al., arXiv 2101.02703).
     """
+    if not 0 < delta < 1 or not (np.isfinite(losses) & (losses >= 0) & (losses <= 1)).all():
+        raise ValueError(f"losses must lie in [0, 1], and delta {delta} in (0, 1)")
     bets = _bets(losses, delta)
     capital = np.log1p(np.maximum(-bets * (losses - at_most), -1 + 1e-15)).cumsum()
     return float(np.exp(-capital.max(initial=0.0)))

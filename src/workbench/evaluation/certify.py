@@ -57,7 +57,8 @@ class Certificate:
     """A binary32; the event is `score >= threshold`."""
     lower_bound: float
     """One-sided bound on the rate at `threshold`, at the error probability of the test that passed; Clopper–Pearson
-    for plain counts."""
+    for plain counts. It tells how much room there is: what is proven is the goal. Where the walk ended depends on the
+    counts, so a bound above the goal may fail a little more often than that."""
     n: int
     """Images that were tested, one per group."""
     k: int
@@ -107,10 +108,10 @@ def certify_precision(
 ) -> Certificate | Refusal:
     """A low threshold at which precision is proven to be `at_least`.
 
-    scores      (n,) float32, −inf where the tier cannot fire
+    scores      (n,) float32 (others are rounded to it), −inf where the tier cannot fire
     truth       (n,) bool: the image shows the category
     grid        strictly falling thresholds, chosen without these labels; None for the default below
-    groups      (n,): one image of each counts
+    groups      (n,): one image of each counts; their names also order weighted images
     prevalence  share of the category in production (0, 1), or a `Mix` with the share of every other kind; None if the
                 images are drawn as production sees them
     weights     (n,) > 0: how many images of production each one stands for, 1 / its inclusion probability
@@ -143,14 +144,15 @@ def certify_precision(
     if mix is not None and weights is not None:
         raise ValueError("give weights, or a prevalence: weighted images have the mix of production already")
     rows = _one_per_group(scores, truth, groups, seed)
-    scores, truth = scores[rows], truth[rows]
+    names = None if groups is None else np.asarray(groups, dtype=object)[rows]
+    scores, truth = scores[rows].astype(np.float32), truth[rows]
     points = _falling(grid)
     delta = 1 - confidence
     if mix is not None:
         kinds = mix.kinds[rows]
         return _certify_mixed(scores, truth, points, at_least, delta, Mix(mix.share, mix.others, kinds, mix.spent))
     if weights is not None:
-        return _certify_weighted(scores, truth, weights[rows], points, at_least, delta, seed)
+        return _certify_weighted(scores, truth, weights[rows], points, at_least, delta, seed, names)
     if grid is not None:
         return _walk_plain(scores, truth, points, at_least, delta)
     return _certify_default(scores, truth, points, at_least, delta)
@@ -183,9 +185,12 @@ def certify_recall(
     if prevalence is not None:
         mix_of(prevalence, truth)
     rows = _one_per_group(scores, truth, groups, seed)
-    scores, truth = scores[rows], truth[rows]
+    names = None if groups is None else np.asarray(groups, dtype=object)[rows]
+    scores, truth = scores[rows].astype(np.float32), truth[rows]
     if weights is not None:
-        return _certify_weighted_recall(scores, truth, weights[rows], _falling(grid), at_least, 1 - confidence, seed)
+        return _certify_weighted_recall(
+            scores, truth, weights[rows], _falling(grid), at_least, 1 - confidence, seed, names
+        )
     positives = np.sort(scores[truth])
     count = len(positives)
     place = tolerance_rank(count, at_least, confidence)
@@ -211,17 +216,25 @@ def certify_selective_error(
     `accepted` (n,) float32: the confidence with which each image's answer would be accepted; `wrong` (n,) bool. It is
     `certify_precision` of right answers; `lower_bound` and the steps speak of their share (Geifman and El-Yaniv 2017).
     """
-    return certify_precision(accepted, ~np.asarray(wrong, dtype=bool), 1 - at_most, confidence, grid, groups, seed=seed)
+    if np.asarray(wrong).dtype != bool:
+        raise ValueError("wrong must be an array of bool")
+    return certify_precision(accepted, ~np.asarray(wrong), 1 - at_most, confidence, grid, groups, seed=seed)
 
 
-def weighted_rate_bound(events: np.ndarray, weights: np.ndarray, delta: float, seed: int = 0) -> float:
+def weighted_rate_bound(
+    events: np.ndarray, weights: np.ndarray, delta: float, seed: int = 0, names: np.ndarray | None = None
+) -> float:
     """Upper bound on the weighted share of events among images with known weights; 1 if there are none.
 
-    `events` (k,) bool, `weights` (k,) > 0, the largest of them taken as the largest that the design gives.
+    `events` (k,) bool, `weights` (k,) > 0, the largest of them taken as the largest that the design gives; `names` (k,)
+    of the images, so that the order of the rows does not matter.
     """
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != events.shape or not (np.isfinite(weights) & (weights > 0)).all() or not 0 < delta < 1:
+        raise ValueError(f"{len(events)} events need as many finite weights above 0, and delta {delta} in (0, 1)")
     if not len(events):
         return 1.0
-    order = _draw_order(np.zeros(len(events)), events, weights, seed)
+    order = _draw_order(names, np.zeros(len(events)), weights, seed)
     return 1 - _weighted_bound(events[order], weights[order], delta)
 
 
@@ -373,9 +386,10 @@ def _certify_weighted(
     at_least: float,
     delta: float,
     seed: int,
+    names: np.ndarray | None,
 ) -> Certificate | Refusal:
     """Precision: the images at or above each point, of which those are wrong that show something else."""
-    order = _draw_order(scores, truth, weights, seed)
+    order = _draw_order(names, scores, weights, seed)
     scores, truth, weights = scores[order], truth[order], weights[order]
 
     def above(point: np.float32) -> tuple[np.ndarray, np.ndarray]:
@@ -385,8 +399,28 @@ def _certify_weighted(
     found = _walk_weighted(grid, above, grid, len(scores), at_least, delta)
     if isinstance(found, Certificate):
         return found
-    drawn_from = "images drawn with the same weights"
-    return _refuse_precision((found[0],), found, len(scores), at_least, 1 - delta, drawn_from)
+    first, here = found[0], above(grid[0])
+    bound = _weighted_bound(*here, delta) if len(here[0]) else 0.0
+    reason = (
+        f"by weight, precision at or above {first.threshold:.4g} may be as low as {bound:.3f} "
+        f"({first.events - first.successes} of {first.events} images wrong)"
+    )
+    worth = float(here[1].sum() ** 2 / np.square(here[1]).sum() / len(here[0])) if len(here[0]) else 1.0
+    return Refusal(
+        reason,
+        len(scores),
+        first.events,
+        first.events - first.successes,
+        (first,),
+        "images drawn with the same weights",
+        lambda: _further_weighted(found, len(scores), at_least, 1 - delta, worth),
+    )
+
+
+def _further_weighted(steps: Sequence[Step], n: int, at_least: float, confidence: float, worth: float) -> int | None:
+    """As `_further_images`, for images of which each tells as much as `worth` of one with equal weights (Kish 1965)."""
+    plain = _further_images(steps, n, at_least, confidence)
+    return None if plain is None else max(1, round((plain + n) / worth) - n)
 
 
 def _certify_weighted_recall(
@@ -397,10 +431,11 @@ def _certify_weighted_recall(
     at_least: float,
     delta: float,
     seed: int,
+    names: np.ndarray | None,
 ) -> Certificate | Refusal:
     """Recall: all images of the category, of which those are wrong that lie below each point."""
     positives, own = scores[truth], weights[truth]
-    order = _draw_order(positives, np.ones(len(positives), dtype=bool), own, seed)
+    order = _draw_order(None if names is None else names[truth], positives, own, seed)
     positives, own = positives[order], own[order]
     found = _walk_weighted(grid[::-1], lambda point: (positives < point, own), grid, len(scores), at_least, delta)
     if isinstance(found, Certificate):
@@ -431,7 +466,7 @@ def _walk_weighted(
     if not passed:
         return steps
     last = passed[-1]
-    bound = _weighted_bound(*event(np.float32(last.threshold)), delta)
+    bound = max(at_least, _weighted_bound(*event(np.float32(last.threshold)), delta))
     errors = last.events - last.successes
     return Certificate(last.threshold, bound, count, last.events, errors, WEIGHTED, _offered(grid), tuple(steps))
 
@@ -451,9 +486,15 @@ def _weighted_bound(wrong: np.ndarray, weights: np.ndarray, delta: float) -> flo
     return 1 - high
 
 
-def _draw_order(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
-    """A seeded order of the images, the same whatever the order in which they came."""
-    return np.lexsort((truth, weights, scores))[np.random.default_rng(seed).permutation(len(scores))]
+def _draw_order(names: np.ndarray | None, scores: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
+    """A seeded order of the images that does not depend on their labels.
+
+    By a hash of their names, so that the order of the rows does not matter; without names, images of one score and one
+    weight are told apart by their rows.
+    """
+    if names is not None:
+        return np.argsort([_draw(str(name), seed) for name in names], kind="stable")
+    return np.lexsort((weights, scores))[np.random.default_rng(seed).permutation(len(scores))]
 
 
 def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -463,8 +504,8 @@ def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 def _falling(grid: Sequence[float] | None) -> np.ndarray:
     points = np.array(DEFAULT_GRID if grid is None else grid, dtype=np.float32)
-    if len(points) == 0 or not (np.diff(points) < 0).all():
-        raise ValueError("a grid must hold at least one threshold and fall strictly")
+    if points.ndim != 1 or len(points) == 0 or not np.isfinite(points).all() or not (np.diff(points) < 0).all():
+        raise ValueError("a grid must hold at least one threshold, finite ones, and fall strictly")
     return points
 
 
@@ -479,13 +520,17 @@ def _uneven(weights: np.ndarray | None, images: int) -> np.ndarray | None:
 
 
 def _check_arrays(scores: np.ndarray, truth: np.ndarray, at_least: float, confidence: float) -> None:
+    if not isinstance(scores, np.ndarray) or not isinstance(truth, np.ndarray) or scores.dtype.kind != "f":
+        raise ValueError("scores must be an array of float32, truth an array of bool")
     if scores.shape != truth.shape or scores.ndim != 1:
         raise ValueError(f"scores {scores.shape} and truth {truth.shape} must be two vectors of one length")
     if truth.dtype != bool:
         raise ValueError(f"truth must be an array of bool, not of {truth.dtype}")
     if np.isnan(scores).any():
         raise ValueError("a score is NaN (MISSING): it has to be −inf, so that the tier does not fire")
-    if not (0 < at_least < 1 and 0 < confidence < 1):
+    if np.isposinf(scores).any():
+        raise ValueError("a score is infinite")
+    if not (0 < at_least < 1 and 0 < confidence < 1 and 1 - confidence < 1):
         raise ValueError(f"goal {at_least} and confidence {confidence} must lie between 0 and 1")
 
 
@@ -493,6 +538,8 @@ def _one_per_group(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray | N
     """One image of each group, chosen by a seeded hash of the group's name and not by its labels or the row order."""
     if groups is None:
         return slice(None)
+    if len(groups) != len(scores) or any(name is None or name != name for name in groups):  # noqa: PLR0124 -- NaN
+        raise ValueError(f"groups must name a group for each of {len(scores)} images")
     members: dict[str, list[int]] = {}
     for row in np.lexsort((truth, scores)):
         members.setdefault(str(groups[row]), []).append(int(row))

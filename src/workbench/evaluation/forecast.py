@@ -38,9 +38,9 @@ class Automatic:
     images: int
     """On which it, or a higher tier of its category, fires."""
     precision: float
-    """The certified lower bound; 0 where the policy promises no precision."""
+    """What is promised; 0 where the policy promises no precision."""
     confidence: float
-    """Of that bound alone; NaN where there is none."""
+    """Of that promise alone; NaN where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,13 @@ class LoadForecast(Result):
 
     @property
     def wrong_per_day(self) -> float:
-        """At most so many wrong automatic actions are expected each day, Σ (1 − p)·volume·share; NaN without a volume.
+        """At most so many wrong automatic actions are expected each day; NaN without a volume.
 
-        Holds together with the certificates, for images of the same mix as those certified.
+        Σ (1 − p)·volume·share, p what is promised and each share at the upper end of its interval. Holds together with
+        the certificates, for images of the same mix as those certified.
         """
         frame = self.automatic_frame()
-        return float(frame["wrong_per_day"].sum()) if self.per_day is not None else math.nan
+        return float(frame["wrong_per_day_high"].sum()) if self.per_day is not None else math.nan
 
     def frame(self) -> pd.DataFrame:
         """One row per action."""
@@ -200,6 +201,6 @@ def _automatic_tiers(simulated: Simulated) -> Iterator[Automatic]:
 
 
 def _certified_precision(promise: Promise | None) -> tuple[float, float]:
-    if promise is None or promise.metric != "precision" or promise.lower_bound is None or promise.confidence is None:
+    if promise is None or promise.metric != "precision" or promise.certified is None or promise.confidence is None:
         return 0.0, math.nan
-    return promise.lower_bound, promise.confidence
+    return promise.at_least, promise.confidence

@@ -68,11 +68,13 @@ def mix_of(prevalence: float | Mix, truth: np.ndarray) -> Mix:
     shares = np.append(mix.others, mix.share)
     if not (np.isfinite(shares) & (shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"shares must lie between 0 and 1: {mix.share}, others {mix.others}")
+    if mix.kinds.dtype.kind not in "iu" or not 0 <= mix.spent < 1:
+        raise ValueError(f"kinds must be whole numbers, and spent {mix.spent} a probability below 1")
     if mix.share + mix.others.sum() < 1 - 1e-6:
         raise ValueError(f"the shares of all kinds of images sum to {mix.share + mix.others.sum():.6g}, not to 1")
     if mix.kinds.shape != truth.shape or (len(mix.kinds) and (mix.kinds[~truth] < 0).any()):
         raise ValueError(f"kinds {mix.kinds.shape} must name a kind for each of {len(truth)} images")
-    if len(mix.kinds) and mix.kinds[~truth].max(initial=0) >= len(mix.others):
+    if not truth.all() and mix.kinds[~truth].max(initial=0) >= len(mix.others):
         raise ValueError(f"there are {len(mix.others)} kinds of other images, and an image of kind {mix.kinds.max()}")
     return mix
 
@@ -103,6 +105,8 @@ def ppv_lower_bound(
 def precision_bound(counts: Counts, mix: Mix, delta: float) -> np.ndarray:
     """(g,) lower bounds on precision in production, each at error probability `delta`, what was spent included."""
     level = (delta - mix.spent) / 2
+    if level <= 0:
+        return np.zeros(len(counts.true_positives))
     recall = lower_bound(counts.true_positives, counts.positives, level) if counts.positives else 0.0
     false = _false_share_bound(counts, mix, level)
     true = mix.share * np.asarray(recall)
@@ -161,7 +165,7 @@ def _false_share_p_value(counts: Counts, mix: Mix, at_most: np.ndarray) -> np.nd
     largest, total = each.max(), int(sizes.sum())
     rate = np.minimum(at_most / (largest * total), 1.0)
     events = counts.false_positives[:, here]
-    if np.allclose(each, largest, rtol=1e-12):
+    if np.allclose(each, largest, rtol=1e-12, atol=0):
         errors = events.sum(axis=1)
         tail = upper_tail(total - errors, total, 1 - rate)
         if len(sizes) > 1:

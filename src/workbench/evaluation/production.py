@@ -61,7 +61,7 @@ def bounds_by_share(
     here, share = counts.at(slice(place, place + 1)), draft.prevalence.shares[promise.category]
     bounds = list[float | None]()
     for factor in factors:
-        if factor * share >= 1:
+        if factor * share >= 1 or share >= 1:
             bounds.append(None)
             continue
         rest = (1 - factor * share) / (1 - share)

@@ -186,9 +186,8 @@ def _test_precision(
         counts = (int(truth.sum()), *np.bincount(mix.kinds[~truth], minlength=len(mix.others)).tolist())
         kinds = dict(zip(kinds_of(certify.rows.taxonomy, column), counts, strict=True))
         method, weights = "prevalence", None
-    found = certify_precision(
-        reach, truth, tier.at_least, tier.confidence, tier.grid, prevalence=mix, weights=weights, seed=seed
-    )
+    names = None if weights is None else certify.contents.to_numpy(dtype=object)
+    found = certify_precision(reach, truth, tier.at_least, tier.confidence, tier.grid, names, mix, weights, seed)
     if isinstance(found, Refusal):
         return replace(_refused(tier, found, found.k, found.k - found.errors, 0), method=method, kinds=kinds)
     reason = "" if found.threshold == tier.asked else _stopped(found)
@@ -208,11 +207,13 @@ def _test_recall(
     tier: DraftTier, certify: Certify, seed: int, reach: np.ndarray, truth: np.ndarray, missed: int
 ) -> Promise:
     assert tier.confidence is not None and tier.asked is not None  # noqa: S101, PT018 -- `_test_tier` has seen to it
-    found = certify_recall(reach, truth, tier.at_least, tier.confidence, weights=certify.rows.weights, seed=seed)
+    weights = certify.rows.weights
+    names = None if weights is None else certify.contents.to_numpy(dtype=object)
+    found = certify_recall(reach, truth, tier.at_least, tier.confidence, None, names, None, weights, seed)
     method = _method(certify)
     if isinstance(found, Refusal):
         return replace(_refused(tier, found, found.k, found.k - found.errors, missed), method=method)
-    promise = _promise(tier, min(tier.asked, found.threshold), None, 0, 0, missed)
+    promise = _promise(tier, min(tier.asked, found.threshold), found.lower_bound, 0, 0, missed)
     return _count_recall(replace(promise, method=method), certify, seed, reach, truth)
 
 
@@ -225,7 +226,12 @@ def _count_recall(promise: Promise, certify: Certify, seed: int, reach: np.ndarr
     if certify.rows.weights is None:
         bound = float(lower_bound(successes, len(found), delta))
     else:
-        bound = 1 - weighted_rate_bound(~found, certify.rows.weights[truth], delta, seed)
+        # A lower threshold finds no less than the one that was tested, so that one's bound holds for it, too.
+        tested = promise.lower_bound or 0.0
+        missed = weighted_rate_bound(
+            ~found, certify.rows.weights[truth], delta, seed, certify.contents.to_numpy(dtype=object)[truth]
+        )
+        bound = max(tested, 1 - missed)
     return replace(promise, trials=len(found), successes=successes, lower_bound=bound)
 
 
@@ -337,7 +343,9 @@ def _test_limit(
     elif certify.rows.weights is None:
         bound = float(upper_bound(events, trials, delta))
     else:
-        bound = weighted_rate_bound(event[rows], certify.rows.weights[rows], delta, seed)
+        bound = weighted_rate_bound(
+            event[rows], certify.rows.weights[rows], delta, seed, certify.contents.to_numpy(dtype=object)[rows]
+        )
     verdict, reason = _judge_limit(limit, trials, bound, float(upper_bound(0, trials, delta)))
     return RejectionPromise(
         limit.rate,
