@@ -303,12 +303,19 @@ def name_items(rows: Collection[int], contents: Sequence[str], *about: object) -
     return dict(sorted(named.items()))
 
 
+def _corrected(question: Question, overturned: int, restored: int) -> float:
+    """The share of right ones, as the second labels would have it; no bound."""
+    right = question.successes / max(question.trials, 1)
+    upheld = 1 - overturned / max(len(question.agreements), 1)
+    return right * upheld + (1 - right) * restored / max(len(question.errors), 1)
+
+
 def answer_question(question: Question, shows: Mapping[int, bool]) -> Answer:
     """The promise in the light of second labels; `shows`: row → the second label has the category.
 
     An agreement without a second label counts as overturned, an error without one as an error. The verdict is `holds`
-    if the bound still reaches the goal; `inconclusive` if it does not, but missing labels could turn that or no answer
-    of those asked could have reached it; else `fails`.
+    if the bound still reaches the goal; `fails` if the share of right ones, corrected by what was overturned and
+    restored, lies below the goal itself; else `inconclusive`: labels are missing, or too few were asked for.
     """
     again = [shows[row] for row in question.agreements.tolist() if row in shows]
     others = [shows[row] for row in question.errors.tolist() if row in shows]
@@ -326,6 +333,8 @@ def answer_question(question: Question, shows: Mapping[int, bool]) -> Answer:
         verdict, reason = "inconclusive", f"{left + open_errors} second labels are missing"
     elif clean < question.at_least:
         verdict, reason = "inconclusive", _shortage(question, restored)
+    elif _corrected(question, overturned, restored) >= question.at_least:
+        verdict, reason = "inconclusive", f"{reason}; too few second labels tell whether that is chance: more of them"
     return Answer(
         category=question.category,
         action=question.action,
