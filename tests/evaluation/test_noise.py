@@ -369,3 +369,10 @@ def test_many_bad_rows_are_cut_short(tmp_path: Path) -> None:
 def test_a_column_that_lacks_is_named(tmp_path: Path, header: str) -> None:
     with pytest.raises(InputError, match=r"second\.csv:1: there is no column '(item|label)'; the header is item,image"):
         read(tmp_path, f"{header}\na1,x,shoe\n")
+
+
+def test_a_few_overturned_labels_are_inconclusive_and_many_are_not() -> None:
+    few, many = answered(overturned=8), answered(overturned=20)
+    assert few.bound < QUESTION.at_least <= 194 / 200 * (1 - 8 / 60)
+    assert ("inconclusive", "fails") == (few.verdict, many.verdict)
+    assert "more of them" in few.reason
