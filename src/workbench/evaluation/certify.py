@@ -21,6 +21,7 @@ from workbench.evaluation.intervals import critical_successes, lower_bound, uppe
 from workbench.evaluation.prevalence import (
     Counts,
     Mix,
+    count_from,
     count_kinds,
     mix_of,
     precision_bound,
@@ -245,7 +246,7 @@ def tolerance_rank(positives: int, at_least: float, confidence: float) -> int:
 
 def precision_steps(scores: np.ndarray, truth: np.ndarray, at_least: float, grid: np.ndarray) -> list[Step]:
     """Counts and p-value of each grid point: p = P[Bin(events, goal) >= successes], 1 where there is no event."""
-    events, successes = _count_from(np.sort(scores), grid), _count_from(np.sort(scores[truth]), grid)
+    events, successes = count_from(np.sort(scores), grid), count_from(np.sort(scores[truth]), grid)
     return _steps(grid, events, successes, upper_tail(successes, events, at_least))
 
 
@@ -495,11 +496,6 @@ def _draw_order(names: np.ndarray | None, scores: np.ndarray, weights: np.ndarra
     if names is not None:
         return np.argsort([_draw(str(name), seed) for name in names], kind="stable")
     return np.lexsort((weights, scores))[np.random.default_rng(seed).permutation(len(scores))]
-
-
-def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """How many scores are at or above each grid point."""
-    return len(ascending) - np.searchsorted(ascending, grid, side="left")
 
 
 def _falling(grid: Sequence[float] | None) -> np.ndarray:

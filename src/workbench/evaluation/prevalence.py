@@ -81,12 +81,13 @@ def mix_of(prevalence: float | Mix, truth: np.ndarray) -> Mix:
 
 def count_kinds(scores: np.ndarray, truth: np.ndarray, kinds: np.ndarray, kind_count: int, grid: np.ndarray) -> Counts:
     """What (n,) scores give at each point of a grid."""
-    above = [_count_from(np.sort(scores[~truth & (kinds == kind)]), grid) for kind in range(kind_count)]
+    above = [count_from(np.sort(scores[~truth & (kinds == kind)]), grid) for kind in range(kind_count)]
     negatives = np.bincount(kinds[~truth], minlength=kind_count)
-    return Counts(_count_from(np.sort(scores[truth]), grid), int(truth.sum()), np.stack(above, axis=1), negatives)
+    return Counts(count_from(np.sort(scores[truth]), grid), int(truth.sum()), np.stack(above, axis=1), negatives)
 
 
-def _count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def count_from(ascending: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """How many of the ascending scores are at or above each grid point."""
     return np.asarray(len(ascending) - np.searchsorted(ascending, grid, side="left"))
 
 
