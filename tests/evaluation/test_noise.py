@@ -137,7 +137,8 @@ def test_a_worse_count_never_raises_the_bound(count: tuple[int, int, int, int], 
     x, k, m, restored = count
     overturned = data.draw(st.integers(0, m))
     bound = noise_adjusted_bound(x, k, m, overturned, restored, 0.1)
-    assert 0 <= bound <= lower_bound(x, k, 0.1 / 3) + (1 - x / k) + 1e-9
+    observed = lower_bound(x, k, 0.1 / 3)
+    assert 0 <= bound <= observed + (1 - observed) * restored / max(k - x, 1) + 1e-12
     if overturned < m:
         assert noise_adjusted_bound(x, k, m, overturned + 1, restored, 0.1) <= bound
     if restored:
