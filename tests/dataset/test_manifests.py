@@ -9,6 +9,7 @@ import pytest
 from laid_out import lay_out
 from workbench.dataset.manifests import annotate_manifest, read_manifest
 from workbench.dataset.paths import Tree
+from workbench.dataset.rows import FIXED
 from workbench.errors import DatasetError
 
 CSV = 'image,label,note\r\na.jpg,cat,"two\nlines"\r\n\r\nb.jpg,dog,x\r\nc.jpg,dog'
@@ -33,7 +34,7 @@ def test_a_copy_can_be_mended_and_read_and_annotated_again(tmp_path: Path) -> No
     rows = read_manifest(once, once.name, Tree(tmp_path))
     twice = annotate_manifest(once, {2: "still bad"})
 
-    assert ["place", "path", "labels", "split", "group", "weight", "source"] == list(rows.frame)
+    assert [*FIXED] == list(rows.frame)
     assert "image,label,workbench_error,workbench_error_2\na.jpg,cat,bad,still bad\n" == twice.read_text()
 
 

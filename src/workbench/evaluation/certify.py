@@ -474,7 +474,8 @@ def _walk_weighted(
 
 def _weighted_losses(wrong: np.ndarray, weights: np.ndarray, at_most: float) -> np.ndarray:
     """(k,) in [0, 1]: their mean exceeds `at_most` where the weighted share of wrong ones does."""
-    return np.asarray(at_most + (wrong - at_most) * weights / weights.max(initial=1e-300))
+    losses = at_most + (wrong - at_most) * weights / weights.max(initial=1e-300)
+    return np.asarray(np.clip(losses, 0.0, 1.0))  # rounding leaves them by a last digit
 
 
 def _weighted_bound(wrong: np.ndarray, weights: np.ndarray, delta: float) -> float:
