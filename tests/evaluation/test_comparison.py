@@ -214,7 +214,7 @@ def test_variation_never_makes_a_day_more_alarming_at_the_far_tail(events: int, 
     plain, varied = compare_day(events, 300, rate), compare_day(events, 300, rate, variation)
     for day in (plain, varied):
         chance = day.more + day.fewer
-        assert 1 <= chance + 1e-9
+        assert 1 <= chance + 1e-7  # SciPy sums logarithms of gamma functions, which cancel where variation is small
         assert 0 <= day.p_value <= 1
     far = rate * 300 * (1 + 5 * variation) + 6 * math.sqrt(rate * 300) + 2
     if events > far:
