@@ -77,7 +77,9 @@ def test_the_betting_p_value_is_the_best_moment_of_the_game(drawn: np.ndarray, a
 @settings(max_examples=40)
 @given(losses, st.sampled_from([0.05, 0.2]))
 def test_the_betting_bound_is_where_the_p_value_passes(drawn: np.ndarray, delta: float) -> None:
-    bound = betting_upper_bound(drawn, delta)  # not always above the sample's mean: the best moment may come before its end
+    bound = betting_upper_bound(
+        drawn, delta
+    )  # not always above the sample's mean: the best moment may come before its end
     if bound < 1:
         assert betting_p_value(drawn, bound + 1e-6, delta) <= delta * (1 + 1e-6)
         assert betting_p_value(drawn, bound - 1e-6, delta) >= delta * (1 - 1e-6)
