@@ -29,7 +29,15 @@ REVIEW = "review"
 
 PREPARATION_OUTCOMES = ("unreadable", "unsupported_format", "corrupt", "truncated", "too_large", "decoder_crash")
 QUALITY_OUTCOMES = ("low_information", "low_quality")
-PROVIDER_OUTCOMES = ("provider_error", "refusal", "incomplete_answer", "label_outside", "malformed_answer")
+PROVIDER_OUTCOMES = (
+    "provider_error",
+    "refusal",
+    "incomplete_answer",
+    "label_outside",
+    "bad_probability",
+    "unstructured_answer",
+    "malformed_answer",
+)
 OUTCOMES = (OK, *PREPARATION_OUTCOMES, *QUALITY_OUTCOMES, *PROVIDER_OUTCOMES)
 
 Mode = Literal["single-label", "multi-label"]

@@ -2,17 +2,22 @@
 
 An approach splits a question in three, so that an old answer can be read again for free:
 `request` (pure) says what would be asked about prepared pixels, `ask` asks (the only place that costs time or money),
-`parse` (pure) reads the answer as scores. One that learns also has `fit`.
+`parse` (pure) reads the answer as scores. One that learns also has `fit`; one that asks a paid service also says what
+that costs (`Service`), and one whose service must be switched on has `start` and `stop` (`Standing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from workbench.canonical import digest
+from workbench.config.prices import Prices, packaged_prices
 from workbench.errors import ConfigError
 from workbench.prepare.decode import Preparation, Prepared
 from workbench.records import Taxonomy
@@ -38,6 +43,37 @@ class Setting:
     """Folder of this user's features, answers and models."""
     model: Path | None = None
     """The trained artefact, for an approach that learns."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The approach's own fields of `[approaches.NAME]`; `read_options` checks them."""
+    prices: Prices = field(default_factory=packaged_prices)
+    dataset: Dataset | None = None
+    """What will be asked about; an approach may show images of its *train* split as examples, and no others."""
+
+
+class Options(BaseModel):
+    """The base of what an approach may be told in `[approaches.NAME]`: a class of fields with their defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def read_options(kind: type[AnyOptions], name: str, setting: Setting) -> AnyOptions:
+    """The options of an approach, checked; ConfigError names every faulty field."""
+    try:
+        return kind.model_validate(dict(setting.options))
+    except ValidationError as error:
+        faults = [
+            (".".join(("approaches", name, *map(str, fault["loc"]))), _fault_words(fault)) for fault in error.errors()
+        ]
+        raise ConfigError("\n".join(f"workbench.toml: {place}: {words}" for place, words in faults)) from None
+
+
+def _fault_words(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "there is no such field; what an approach understands stands in datasets/README.md"
+    return str(fault["msg"])  # the value is left out: it may be a secret in the wrong place
 
 
 @dataclass(frozen=True)
@@ -45,7 +81,7 @@ class Answer:
     """What came back, before it is read as scores."""
 
     raw: Mapping[str, Any]
-    """JSON values only; numbers are doubles, so a binary32 survives."""
+    """JSON values only; numbers are doubles, so a binary32 survives. Never a credential, never image bytes."""
     model_version: str
     """As observed in the answer."""
     cost_usd: float = 0.0
@@ -64,9 +100,11 @@ class Approach(Protocol):
     """What it was built for; a data set with another one is refused."""
     preparation: Preparation
     model_version: str
-    """Exact: two versions that could answer differently have different names."""
+    """Exact: two versions that could answer differently have different names. "" where only the answers tell it."""
     fingerprint: str
-    """SHA-256, in hex, of all that shapes a prediction: version, label map, parameters, preparation, taxonomy."""
+    """SHA-256, in hex, of all that shapes a prediction: version, label map, parameters, preparation, taxonomy.
+
+    Where only the answers tell the version, the fingerprint is of all the rest; `run_fingerprint` adds it."""
     complete: bool
     """The known scores are a whole distribution: they sum to one."""
     scores_unknown: bool
@@ -94,6 +132,72 @@ class Approach(Protocol):
 
         Pure. Raises ProviderError with the outcome code if the answer cannot be read.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one call may cost. None where the price table does not say."""
+
+    low_usd: float | None
+    """What it probably costs at least."""
+    high_usd: float | None
+    """What it cannot exceed: what a budget sets aside."""
+    input_tokens: int = 0
+    """Estimated; 0 where the service does not count tokens."""
+    output_tokens: tuple[int, int] = (0, 0)
+    """What is usual, and the most that is allowed."""
+
+
+@runtime_checkable
+class Service(Approach, Protocol):
+    """An approach that asks a service over the network, once or several times (`parts`) per image.
+
+    Its `ask` sends one request and never repeats it: it raises ServiceBusyError, and whoever runs it decides when to
+    ask again. It raises CredentialsError where the service does not take the credentials, ProviderError for one
+    image, and lets nothing that holds a credential into a message.
+    """
+
+    question: str
+    """SHA-256, in hex, of all that shapes an answer: endpoint, model, prompt, parameters, preparation.
+
+    Not how it is read (label map, taxonomy where the service never sees it): a change of that costs nothing."""
+    parts: int
+    """Calls per image; each is paid, limited and kept by itself."""
+    rate: float
+    """Calls per second that the service admits by default; 0 where nobody knows."""
+    hourly_usd: float | None
+    """What it costs per hour while it is switched on, used or not; 0 where nothing stands, None if it is not known."""
+    price_note: str
+    """Which price is missing in the table, or whatever else a reader of the plan should know; "" for nothing."""
+
+    @classmethod
+    def lacks(cls, setting: Setting) -> str:
+        """What is missing to ask (credentials, an extra package), in words; "" if nothing. Asks nobody."""
+        ...
+
+    def estimate(self, width: int, height: int) -> Estimate:
+        """What one call about pixels of this size may cost."""
+        ...
+
+    def request(self, prepared: Prepared, part: int = 0) -> Any:
+        """What would be asked in this part. Pure."""
+        ...
+
+
+@runtime_checkable
+class Standing(Service, Protocol):
+    """A service that must be switched on before it answers, and costs money until it is switched off."""
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Switch it on and wait until it answers; `say` takes remarks for whoever waits. On record before it costs.
+
+        Called at most once, just before the first question that no kept answer settles.
+        """
+        ...
+
+    def stop(self, say: Callable[[str], None]) -> None:
+        """Switch it off and take it off the record; harmless where it is off."""
         ...
 
 
@@ -132,9 +236,22 @@ def learner_class(name: str) -> type[Learner]:
     return cast("type[Learner]", found)
 
 
+def question_of(approach: Approach) -> str:
+    """Names what shapes an answer, without the version where only the answers tell it."""
+    return str(getattr(approach, "question", approach.fingerprint))
+
+
+def run_fingerprint(approach: Approach, observed: str) -> str:
+    """The fingerprint of predictions whose answers named this model version."""
+    if approach.model_version:
+        return approach.fingerprint
+    return digest({"fingerprint": approach.fingerprint, "model_version": observed})
+
+
 def build_approach(name: str, dataset: Dataset, setting: Setting) -> Approach:
     """The approach, ready for this data set; one that learns is taken from what was trained on it, if anything was."""
     found = approach_class(name)
+    setting = replace(setting, dataset=dataset)
     if setting.model is None and hasattr(found, "fit"):
         trained = learner_class(name).artefact(dataset, setting)
         setting = replace(setting, model=trained if trained.exists() else None)

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from workbench.approaches.base import Answer, Setting
+from workbench.approaches.base import Answer, Options, Setting, read_options
 from workbench.canonical import binary32, digest
 from workbench.errors import ConfigError, ProviderError
 from workbench.features.converter import CLASSES
@@ -54,6 +54,7 @@ class LocalCnn:
     @classmethod
     def build(cls, setting: Setting) -> LocalCnn:
         """Raises ConfigError where the label map leaves out a category or names no class."""
+        read_options(Options, cls.name, setting)
         return cls(setting)
 
     def request(self, prepared: Prepared) -> Prepared:

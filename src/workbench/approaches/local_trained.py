@@ -23,7 +23,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from workbench.approaches.base import Answer, Setting
+from workbench.approaches.base import Answer, Options, Setting, read_options
 from workbench.canonical import binary32, canonical_json, digest
 from workbench.dataset.images import Dataset, truth_matrix
 from workbench.documents import Text, from_document, parse_json, to_document
@@ -128,6 +128,7 @@ class LocalTrained:
     @classmethod
     def build(cls, setting: Setting) -> LocalTrained:
         """Raises PrerequisiteError where there is no model for this taxonomy, ConfigError where its file is damaged."""
+        read_options(Options, _NAME, setting)
         if setting.model is None or not setting.model.exists():
             where = f" (there is no {setting.model.name})" if setting.model else ""
             raise PrerequisiteError(

@@ -114,7 +114,14 @@ def setting_for(opened: Opened, approach: str, model: Path | None = None) -> Set
     """What an approach is built from, for this data set and this user."""
     from workbench.config.store import store_folder
 
-    return Setting(opened.dataset.taxonomy, opened.label_map(approach), store_folder(), model)
+    return Setting(
+        opened.dataset.taxonomy,
+        opened.label_map(approach),
+        store_folder(),
+        model,
+        opened.options(approach),
+        opened.prices,
+    )
 
 
 def _show_run(table: PredictionTable, path: Path, as_json: bool) -> None:

@@ -45,6 +45,10 @@ class Project:
     """By approach."""
     made: Mapping[str, str]
     """By approach: the day (ISO 8601) on which its model was made."""
+    options: Mapping[str, Mapping[str, Any]]
+    """By approach: its own fields, which the approach checks."""
+    prices: Mapping[str, float]
+    """The user's own prices in USD, by the names of `config/prices.json`."""
     goals: Goals | None
 
 
@@ -81,7 +85,9 @@ class _Taxonomy(_Strict):
     outside: Literal["refuse", "unknown"] = "refuse"
 
 
-class _Approach(_Strict):
+class _Approach(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
     labels: dict[str, list[str]] = Field(default_factory=dict)
     made: _Day | None = None
 
@@ -90,6 +96,7 @@ class _File(_Strict):
     dataset: _Dataset = _Dataset()
     taxonomy: _Taxonomy | None = None
     approaches: dict[str, _Approach] = Field(default_factory=dict)
+    prices: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]] = Field(default_factory=dict)
     goals: Goals | None = None
 
 
@@ -114,6 +121,8 @@ def read_project(path: Path) -> Project:
             for name, item in content.approaches.items()
         },
         made={name: item.made for name, item in content.approaches.items() if item.made},
+        options={name: item.model_extra or {} for name, item in content.approaches.items()},
+        prices=content.prices,
         goals=content.goals,
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from workbench.config.goals import Goals
+from workbench.config.prices import Prices, packaged_prices
 from workbench.config.project import LabelMap, Project, find_project, read_project
 from workbench.config.store import cache_folder
 from workbench.dataset.demo import EMBEDDED, embedded
@@ -35,6 +38,17 @@ class Opened:
     def label_map(self, approach: str) -> LabelMap:
         """The project's label map for an approach; empty if it has none."""
         return {} if self.project is None else self.project.label_maps.get(approach, {})
+
+    def options(self, approach: str) -> Mapping[str, Any]:
+        """The approach's own fields in the project file; empty if it has none."""
+        return {} if self.project is None else self.project.options.get(approach, {})
+
+    @property
+    def prices(self) -> Prices:
+        """The packaged prices, with the project's own in their place."""
+        if self.project is None:
+            return packaged_prices()
+        return packaged_prices().override(self.project.prices, f"{self.project.path}: prices")
 
     def made(self, approach: str) -> str:
         """The day (ISO 8601) on which the project says that an approach's model was made; "" if it does not."""

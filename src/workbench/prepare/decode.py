@@ -39,16 +39,57 @@ class Preparation:
 
     width: int
     height: int
-    fit: Literal["pad", "crop", "stretch"]
-    """pad: whole image on a ground of `background`; crop: the centre fills the frame; stretch: aspect ignored."""
+    fit: Literal["pad", "crop", "stretch", "within"]
+    """pad: whole image on a ground of `background`; crop: the centre fills the frame; stretch: aspect ignored;
+    within: the whole image in its own shape, shrunk where it is larger than width × height and never enlarged."""
     background: tuple[int, int, int] = (255, 255, 255)
     """sRGB; also what transparent pixels are laid on."""
+    least: int = 0
+    """`within` only: pixels per side; a smaller image stands on a ground of this size."""
+    slimmest: float = 0.0
+    """`within` only: longer side over shorter side; a slimmer image stands on a ground of this shape. 0: any shape."""
+    patch: int = 0
+    """`within` only: side of the squares that the image is read in; 0: not in squares."""
+    patches: int = 0
+    """`within` only: how many squares it may fill, begun ones counted. Both sides are then measured in whole squares."""
 
     @property
     def id(self) -> str:
         """Names everything that shapes the pixels; changes whenever this module's pixels change."""
         ground = "".join(f"{value:02x}" for value in self.background)
-        return f"pixels-1:{self.width}x{self.height}:{self.fit}:{ground}"
+        limits = f":{self.least}:{self.slimmest:g}:{self.patch}:{self.patches}" if self.fit == "within" else ""
+        return f"pixels-1:{self.width}x{self.height}:{self.fit}:{ground}{limits}"
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the prepared pixels of an upright image of this size."""
+        if self.fit != "within":
+            return self.width, self.height
+        width, height = self.shrunk(width, height)
+        longest = max(width, height)
+        shortest = max(self.least, math.ceil(longest / self.slimmest) if self.slimmest else 0)
+        return max(width, shortest), max(height, shortest)
+
+    def shrunk(self, width: int, height: int) -> tuple[int, int]:
+        """`within`: the size of the picture itself, without ground; the largest that keeps the shape and the limits."""
+        longer = max(width, height)
+        low, high = 1, min(longer, max(self.width, self.height))
+        while low < high:  # the largest longer side that fits
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._fits(*_with_longer(middle, width, height)) else (low, middle - 1)
+        return _with_longer(low, width, height)
+
+    def _fits(self, width: int, height: int) -> bool:
+        if not self.patch:
+            return width <= self.width and height <= self.height
+        columns, rows = math.ceil(width / self.patch), math.ceil(height / self.patch)
+        inside = columns * self.patch <= self.width and rows * self.patch <= self.height
+        return inside and (not self.patches or columns * rows <= self.patches)
+
+
+def _with_longer(longer: int, width: int, height: int) -> tuple[int, int]:
+    """The shape of width × height with its longer side that long."""
+    scale = longer / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 @dataclass(frozen=True)
@@ -134,7 +175,7 @@ def _prepare(image: Image.Image, preparation: Preparation) -> Prepared:
         _decode_reduced(image, preparation)
     _turn_upright(image)
     fitted, corner = _fit(_plain(image), preparation)
-    canvas = Image.new("RGB", (preparation.width, preparation.height), preparation.background)
+    canvas = Image.new("RGB", preparation.size(*image.size), preparation.background)
     alpha = fitted.getchannel("A") if fitted.mode.endswith("A") else None
     canvas.paste(_srgb(fitted, image.info.get("icc_profile")), corner, alpha)
     pixels = np.array(canvas)
@@ -151,6 +192,8 @@ def _decode_reduced(image: Image.Image, preparation: Preparation) -> None:
 
 def _scale(size: tuple[int, int], preparation: Preparation) -> float:
     factors = preparation.width / size[0], preparation.height / size[1]
+    if preparation.fit == "within":
+        return max(preparation.shrunk(*size)) / max(size)
     return min(factors) if preparation.fit == "pad" else max(factors)
 
 
@@ -186,6 +229,10 @@ def _fit(image: Image.Image, preparation: Preparation) -> tuple[Image.Image, tup
     width, height = preparation.width, preparation.height
     if preparation.fit == "stretch":
         return image.resize((width, height), Image.Resampling.BICUBIC), (0, 0)
+    if preparation.fit == "within":
+        size, ground = preparation.shrunk(*image.size), preparation.size(*image.size)
+        fitted = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+        return fitted, ((ground[0] - size[0]) // 2, (ground[1] - size[1]) // 2)
     scale = _scale(image.size, preparation)
     if preparation.fit == "crop":
         left, top = max(image.width - width / scale, 0) / 2, max(image.height - height / scale, 0) / 2
