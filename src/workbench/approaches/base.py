@@ -8,7 +8,7 @@ that costs (`Service`), and one whose service must be switched on has `start` an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.canonical import digest
 from workbench.config.prices import Prices, packaged_prices
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, ProviderError
 from workbench.prepare.decode import Preparation, Prepared
 from workbench.records import Taxonomy
 
@@ -198,6 +198,52 @@ class Standing(Service, Protocol):
 
     def stop(self, say: Callable[[str], None]) -> None:
         """Switch it off and take it off the record; harmless where it is off."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of questions at a service, as the service lists it."""
+
+    id: str
+    created: str
+    """ISO 8601, UTC, by the service's clock."""
+    questions: int
+    ended: bool
+    """All answers are there to be collected."""
+
+
+@runtime_checkable
+class Batched(Service, Protocol):
+    """A service that also takes many questions at once and answers within a day, for less money."""
+
+    most_questions: int
+    """Per batch."""
+    most_bytes: int
+    """Per batch, of all its questions as they are sent."""
+
+    def batch_estimate(self, width: int, height: int) -> Estimate:
+        """As `estimate`, for a call within a batch."""
+        ...
+
+    def weight(self, request: Any) -> int:
+        """The bytes that a question takes in a batch."""
+        ...
+
+    def submit(self, requests: Mapping[str, Any]) -> Batch:
+        """Hand in questions by their ids ([a-zA-Z0-9_-], at most 64 characters). Asked once, never repeated."""
+        ...
+
+    def batches(self, since: str) -> list[Batch]:
+        """The batches that were handed in from this time (ISO 8601, UTC) on, by anyone with these credentials."""
+        ...
+
+    def poll(self, batch: str) -> Batch:
+        """How a batch stands now."""
+        ...
+
+    def collect(self, batch: str) -> Iterator[tuple[str, Answer | ProviderError]]:
+        """Question id and answer, in any order, of a batch that has ended. Costs nothing and may be repeated."""
         ...
 
 

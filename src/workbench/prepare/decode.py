@@ -51,7 +51,7 @@ class Preparation:
     patch: int = 0
     """`within` only: side of the squares that the image is read in; 0: not in squares."""
     patches: int = 0
-    """`within` only: how many squares it may fill, begun ones counted. Both sides are then measured in whole squares."""
+    """`within` only: how many squares it may fill, begun ones counted; both sides are then measured in squares."""
 
     @property
     def id(self) -> str:
