@@ -152,7 +152,7 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
             stand_in.replies.append(0 if reply.dropped else reply.status)
             self._send(reply)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _any
+        do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815  the library names them so
 
         def _send(self, reply: Reply) -> None:
             half = len(reply.body) // 2
