@@ -138,11 +138,11 @@ def test_a_damaged_answer_counts_as_absent_and_is_replaced(path: Path, damage: t
 
 
 def test_bad_json_under_a_right_checksum_counts_as_absent(path: Path) -> None:
-    from workbench.runs.cache import _checksum
+    from workbench.runs.cachefile import checksum_of
 
     fields = (PIXELS, FINGERPRINT, "{torn", "m-1", 1.0, 0.0, "2026-11-23T17:00:00Z")
     with AnswerCache(path) as cache:
-        edit(path, "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *fields, _checksum(*fields))
+        edit(path, "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *fields, checksum_of(*fields))
         assert cache.answer(PIXELS, FINGERPRINT) is None
         assert 1 == cache.discarded
 
@@ -196,7 +196,7 @@ def test_a_newer_cache_is_refused(path: Path) -> None:
     with AnswerCache(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     with pytest.raises(RunError, match="not an answer cache of this version"):
         AnswerCache(path)
 

@@ -1,45 +1,32 @@
 """Answers that were paid for, kept in one SQLite file.
 
-Two tables. `preparations` leads from a file's bytes to its pixels, so that a hit decodes nothing; `answers` leads from
-pixels and an approach's fingerprint to what the approach answered, so that a hit asks nothing. Text and numbers only:
-no image bytes, no pickle. Each record carries a checksum; a damaged one counts as absent.
-
-Every write is its own transaction: in WAL mode that costs some 30 µs, and a process that is killed loses only what was
-in flight.
+`preparations` leads from a file's bytes to its pixels, so that a hit decodes nothing; `answers` leads from pixels and a
+key (question, model version, part) to what was answered, so that a hit asks nothing. Answers that could not be used are
+kept beside them, because they were paid for, too; they never come back as answers. Text and numbers only: no image
+bytes, no credentials, no pickle. Each record carries a checksum; a damaged one counts as absent.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from workbench.errors import RunError
+from workbench.canonical import digest
 from workbench.prepare.decode import Unprepared
+from workbench.runs.cachefile import CacheFile, damaged, insert
 
-_VERSION = 1
-_BUSY_SECONDS = 60.0
-_TABLES = (
-    """CREATE TABLE preparations (
-        file TEXT NOT NULL, preparation TEXT NOT NULL,
-        pixels TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
-        checksum TEXT NOT NULL, PRIMARY KEY (file, preparation)) WITHOUT ROWID""",
-    """CREATE TABLE answers (
-        pixels TEXT NOT NULL, fingerprint TEXT NOT NULL,
-        raw TEXT NOT NULL, model_version TEXT NOT NULL, latency_ms REAL NOT NULL, cost_usd REAL NOT NULL,
-        answered TEXT NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY (pixels, fingerprint))""",
+_FIELDS = "raw, model_version, latency_ms, cost_usd, answered"
+_PREPARATION = "SELECT pixels, outcome, detail, checksum FROM preparations WHERE file = ? AND preparation = ?"
+_ANSWER = f"SELECT {_FIELDS}, checksum FROM answers WHERE pixels = ? AND fingerprint = ?"  # noqa: S608  fixed names
+_UNUSABLE = (
+    f'SELECT pixels, "key", outcome, {_FIELDS}, checksum FROM unusable'  # noqa: S608  fixed names
+    ' WHERE pixels = ? AND "key" = ? ORDER BY number DESC'
 )
-_CREATING = threading.Lock()
-_WRITABLE = "it and its folder must be writable: give yourself that right or choose another folder"
 
 
 @dataclass(frozen=True)
@@ -58,36 +45,34 @@ class KeptAnswer:
     """When, in UTC: 2026-11-23T17:00:00Z."""
 
 
+def answer_key(question: str, version: str, part: int) -> str:
+    """SHA-256, in hex: under which an answer to this question by this model version, in this part, is kept."""
+    return digest({"question": question, "version": version, "part": part})
+
+
 class AnswerCache:
     """The kept answers of one file; a context manager, usable from several threads, and by several processes at once.
 
-    Makes the file (readable by its owner only) and its folder where they are not there yet. Every method raises
-    RunError where the file cannot be used; the message says what to do, and nothing in the file is deleted.
+    Makes the file (readable by its owner only) and its folder where they are not there yet; a file of the first version
+    is brought up to date in place. Every method raises RunError where the file cannot be used; the message says what
+    to do, and nothing in the file is deleted.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.discarded = 0
+        self.file = CacheFile(path)
+
+    @property
+    def discarded(self) -> int:
         """Damaged records met so far; each counts as absent and is replaced by the next answer."""
-        self._lock = threading.Lock()
-        with _explained(path):
-            _create_private(path)
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        try:
-            self._open_tables()
-        except BaseException:
-            self._connection.close()
-            raise
+        return self.file.discarded
 
     def preparation(self, file: str, preparation: str) -> str | Unprepared | None:
         """What became of the file with this SHA-256 under this preparation id: its pixels' digest, or why it has none.
 
         None where that is not known yet.
         """
-        query = "SELECT pixels, outcome, detail, checksum FROM preparations WHERE file = ? AND preparation = ?"
-        found = self._fetch(query, file, preparation)
+        found = self.file.fetch(_PREPARATION, file, preparation)
         if found is None:
             return None
         pixels, outcome, detail = found
@@ -96,34 +81,69 @@ class AnswerCache:
     def keep_preparation(self, file: str, preparation: str, found: str | Unprepared) -> None:
         """Remember what `preparation` will answer."""
         fields = (found, "", "") if isinstance(found, str) else ("", found.outcome, found.detail)
-        self._store("preparations", file, preparation, *fields)
+        self.file.store("preparations", "file, preparation, pixels, outcome, detail", file, preparation, *fields)
 
-    def answer(self, pixels: str, fingerprint: str) -> KeptAnswer | None:
-        """What the approach with this fingerprint answered about these pixels; None where nothing usable is kept."""
-        query = (
-            "SELECT raw, model_version, latency_ms, cost_usd, answered, checksum FROM answers"
-            " WHERE pixels = ? AND fingerprint = ?"
-        )
-        found = self._fetch(query, pixels, fingerprint)
-        if found is None:
-            return None
-        raw, *rest = found
-        try:
-            return KeptAnswer(json.loads(raw), *rest)
-        except ValueError:
-            self._count_discarded()
-            return None
+    def answer(self, pixels: str, key: str) -> KeptAnswer | None:
+        """What was answered about these pixels under this key; None where nothing usable is kept."""
+        found = self.file.fetch(_ANSWER, pixels, key)
+        return None if found is None else self._as_kept(found)
 
-    def keep_answer(self, pixels: str, fingerprint: str, answer: KeptAnswer) -> None:
-        """Remember an answer, in place of any before it. It is on file when this returns."""
-        raw = json.dumps(answer.raw, allow_nan=False)
-        costs = (float(answer.latency_ms), float(answer.cost_usd))
-        self._store("answers", pixels, fingerprint, raw, answer.model_version, *costs, answer.answered)
+    def keep_answer(self, pixels: str, key: str, answer: KeptAnswer) -> None:
+        """Remember an answer, in place of any before it. It is on file when this returns.
+
+        Where the very same answer had been kept as unusable, it no longer is.
+        """
+        fields = _as_fields(answer)
+        with self.file.writing() as connection:
+            insert(connection, "answers", f"pixels, fingerprint, {_FIELDS}", pixels, key, *fields)
+            connection.execute(
+                'DELETE FROM unusable WHERE pixels = ? AND "key" = ? AND raw = ? AND answered = ?',
+                (pixels, key, fields[0], answer.answered),
+            )
+
+    def unusable(self, pixels: str, key: str) -> KeptAnswer | None:
+        """The last answer about these pixels under this key that could not be used; None where there is none."""
+        with self.file.reading() as connection:
+            rows = connection.execute(_UNUSABLE, (pixels, key)).fetchall()
+        for row in rows:
+            found = self.file.intact(row)
+            kept = None if found is None else self._as_kept(found[3:])
+            if kept is not None:
+                return kept
+        return None
+
+    def keep_unusable(self, pixels: str, key: str, outcome: str, answer: KeptAnswer) -> None:
+        """Put on record an answer that was paid for and could not be used; each one stays, beside those before it."""
+        columns = f'pixels, "key", outcome, {_FIELDS}'
+        self.file.store("unusable", columns, pixels, key, outcome, *_as_fields(answer))
+
+    def versions(self, question: str) -> list[str]:
+        """The model versions that answers to this question have named, the first one seen first."""
+        query = "SELECT question, version, approach, seen, checksum FROM versions WHERE question = ? ORDER BY number"
+        with self.file.reading() as connection:
+            rows = connection.execute(query, (question,)).fetchall()
+        return [found[1] for row in rows if (found := self.file.intact(row)) is not None]
+
+    def note_version(self, question: str, version: str, approach: str) -> None:
+        """Remember that an answer to this question named this version. Once noted, it keeps its place."""
+        if version in self.versions(question):
+            return
+        with self.file.writing() as connection:
+            known = connection.execute(
+                "SELECT question, version, approach, seen, checksum FROM versions WHERE question = ? AND version = ?",
+                (question, version),
+            ).fetchone()
+            if known is None or damaged(known):
+                seen = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                insert(connection, "versions", "question, version, approach, seen", question, version, approach, seen)
+
+    def note_key(self, key: str, question: str, version: str, part: int, approach: str) -> None:
+        """Remember what is kept under a key, so that it can be told by name."""
+        self.file.store("keys", '"key", question, version, part, approach', key, question, version, part, approach)
 
     def close(self) -> None:
         """Let go of the file; everything is in it already."""
-        with self._lock:
-            self._connection.close()
+        self.file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -133,112 +153,15 @@ class AnswerCache:
     ) -> None:
         self.close()
 
-    def _fetch(self, query: str, *key: str) -> tuple[Any, ...] | None:
-        """The record without its checksum; None where there is none or it is damaged."""
-        with _explained(self.path), self._lock:
-            row = self._connection.execute(query, key).fetchone()
-        if row is None:
-            return None
-        *fields, checksum = row
-        if checksum != _checksum(*key, *fields):
-            self._count_discarded()
-            return None
-        return tuple(fields)
-
-    def _store(self, table: str, *fields: str | float) -> None:
-        places = ", ".join("?" * (len(fields) + 1))
-        with self._writing() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO {table} VALUES ({places})",  # noqa: S608  two fixed table names
-                (*fields, _checksum(*fields)),
-            )
-
-    def _count_discarded(self) -> None:
-        with self._lock:
-            self.discarded += 1
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is committed whole or not at all."""
-        with _explained(self.path), self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def _open_tables(self) -> None:
-        # a damaged byte must not hide the record behind a decoding error: the checksum tells
-        self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-        with _explained(self.path):
-            _switch_to_wal(self._connection)
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-        with self._writing() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            if version == tables == 0:
-                for statement in _TABLES:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
-                raise RunError(f"{self.path}: not an answer cache of this version; name another file or move it aside")
-
-
-def _checksum(*fields: str | float) -> str:
-    return hashlib.sha256(ascii(fields).encode()).hexdigest()
-
-
-def _create_private(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # closing a file drops the locks that this process holds on it: never open one that SQLite may have open
-    with _CREATING:
-        if not path.exists():
-            path.touch(mode=0o600)
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for its turn here when several processes open a new file at once."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
+    def _as_kept(self, fields: tuple[Any, ...]) -> KeptAnswer | None:
+        raw, *rest = fields
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+            return KeptAnswer(json.loads(raw), *rest)
+        except ValueError:
+            self.file.count_discarded()
+            return None
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path}: the answer cache cannot be made: {error.strerror}; {_WRITABLE}") from None
-    except sqlite3.Error as error:
-        raise RunError(f"{path}: answer cache: {error}; {_advice(path, error)}") from None
-
-
-def _primary(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def _advice(path: Path, error: sqlite3.Error) -> str:
-    match _primary(error):
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return (
-                f"the file is damaged: move it aside (with {path.name}-wal and {path.name}-shm, if they are there) and"
-                " run again with a new one; nothing in it was deleted"
-            )
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return _WRITABLE
-        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-            return "free some disk space and run again: what was answered before is kept"
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return f"another process has held it for {_BUSY_SECONDS:.0f} s: end that one or wait, and run again"
-        case _:
-            return "what was answered before is kept"
+def _as_fields(answer: KeptAnswer) -> tuple[str, str, float, float, str]:
+    raw = json.dumps(answer.raw, allow_nan=False)
+    return raw, answer.model_version, float(answer.latency_ms), float(answer.cost_usd), answer.answered
