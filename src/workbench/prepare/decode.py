@@ -51,7 +51,9 @@ class Preparation:
     patch: int = 0
     """`within` only: side of the squares that the image is read in; 0: not in squares."""
     patches: int = 0
-    """`within` only: how many squares it may fill, begun ones counted; both sides are then measured in squares."""
+    """`within` only: how many squares it may fill, begun ones counted; both sides are then measured in squares.
+
+    The ground keeps to `width`, `height` and `patches` as well, unless `least` alone asks for more."""
 
     @property
     def id(self) -> str:
@@ -64,10 +66,7 @@ class Preparation:
         """Width and height of the prepared pixels of an upright image of this size."""
         if self.fit != "within":
             return self.width, self.height
-        width, height = self.shrunk(width, height)
-        longest = max(width, height)
-        shortest = max(self.least, math.ceil(longest / self.slimmest) if self.slimmest else 0)
-        return max(width, shortest), max(height, shortest)
+        return self._on_ground(*self.shrunk(width, height))
 
     def shrunk(self, width: int, height: int) -> tuple[int, int]:
         """`within`: the size of the picture itself, without ground; the largest that keeps the shape and the limits."""
@@ -75,8 +74,14 @@ class Preparation:
         low, high = 1, min(longer, max(self.width, self.height))
         while low < high:  # the largest longer side that fits
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self._fits(*_with_longer(middle, width, height)) else (low, middle - 1)
+            ground = self._on_ground(*_with_longer(middle, width, height))
+            low, high = (middle, high) if self._fits(*ground) else (low, middle - 1)
         return _with_longer(low, width, height)
+
+    def _on_ground(self, width: int, height: int) -> tuple[int, int]:
+        longest = max(width, height)
+        shortest = max(self.least, math.ceil(longest / self.slimmest) if self.slimmest else 0)
+        return max(width, shortest), max(height, shortest)
 
     def _fits(self, width: int, height: int) -> bool:
         if not self.patch:
@@ -171,11 +176,17 @@ def _open(data: bytes, use: Callable[[Image.Image], _Result]) -> _Result | Unpre
 
 
 def _prepare(image: Image.Image, preparation: Preparation) -> Prepared:
+    stored = image.size
     if image.format in ("JPEG", "MPO"):
         _decode_reduced(image, preparation)
-    _turn_upright(image)
-    fitted, corner = _fit(_plain(image), preparation)
-    canvas = Image.new("RGB", preparation.size(*image.size), preparation.background)
+    decoded = image.size
+    turned = _turn_upright(image)
+    if decoded == stored:  # nothing was skipped, and a TIFF may have been turned while it was decoded
+        upright = image.size
+    else:
+        upright = stored[::-1] if turned else stored
+    fitted, corner = _fit(_plain(image), preparation, upright)
+    canvas = Image.new("RGB", preparation.size(*upright), preparation.background)
     alpha = fitted.getchannel("A") if fitted.mode.endswith("A") else None
     canvas.paste(_srgb(fitted, image.info.get("icc_profile")), corner, alpha)
     pixels = np.array(canvas)
@@ -197,14 +208,21 @@ def _scale(size: tuple[int, int], preparation: Preparation) -> float:
     return min(factors) if preparation.fit == "pad" else max(factors)
 
 
-def _turn_upright(image: Image.Image) -> None:
-    """Turn as the orientation tag says. TIFF is turned while it loads, and `exif_transpose` then finds no tag."""
+def _turn_upright(image: Image.Image) -> bool:
+    """Turn as the orientation tag says; True if that exchanges the sides.
+
+    TIFF is turned while it loads, and `exif_transpose` then finds no tag."""
     image.load()
     try:
+        exchanged = image.getexif().get(_ORIENTATION) in _ON_THEIR_SIDE
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged metadata, in as many ways, is no reason to lose sound pixels
-        return
+        return False
+    return exchanged
 
+
+_ORIENTATION = 0x0112
+_ON_THEIR_SIDE = (5, 6, 7, 8)
 
 _WORKING_MODES = {
     "1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA",
@@ -224,13 +242,13 @@ def _plain(image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _fit(image: Image.Image, preparation: Preparation) -> tuple[Image.Image, tuple[int, int]]:
-    """The resampled picture and where its top left corner goes."""
+def _fit(image: Image.Image, preparation: Preparation, upright: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
+    """The resampled picture and where its top left corner goes; `upright`: its size before detail was skipped."""
     width, height = preparation.width, preparation.height
     if preparation.fit == "stretch":
         return image.resize((width, height), Image.Resampling.BICUBIC), (0, 0)
     if preparation.fit == "within":
-        size, ground = preparation.shrunk(*image.size), preparation.size(*image.size)
+        size, ground = preparation.shrunk(*upright), preparation.size(*upright)
         fitted = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
         return fitted, ((ground[0] - size[0]) // 2, (ground[1] - size[1]) // 2)
     scale = _scale(image.size, preparation)

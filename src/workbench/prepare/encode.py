@@ -14,6 +14,8 @@ ENCODING = "encoding-1"
 
 _LOSSLESS_PIXELS = 160_000
 """Up to this many, PNG: small enough, and nothing is lost."""
+_LONGEST_JPEG = 65_500
+"""Pixels of a side that libjpeg writes; what is longer is PNG."""
 _QUALITIES = (95, 90, 80, 65, 50, 30)
 
 
@@ -34,11 +36,12 @@ def encode_pixels(pixels: np.ndarray, most_bytes: int) -> Encoded:
     Raises ValueError where even the poorest quality does not fit.
     """
     image = Image.fromarray(pixels)
-    if image.width * image.height <= _LOSSLESS_PIXELS:
+    longest = max(image.size)
+    if image.width * image.height <= _LOSSLESS_PIXELS or longest > _LONGEST_JPEG:
         data = _saved(image, "PNG", optimize=False, compress_level=6)
         if len(data) <= most_bytes:
             return Encoded(data, "image/png")
-    for quality in _QUALITIES:
+    for quality in _QUALITIES if longest <= _LONGEST_JPEG else ():
         data = _saved(image, "JPEG", quality=quality, subsampling=0 if quality >= _QUALITIES[1] else 2)
         if len(data) <= most_bytes:
             return Encoded(data, "image/jpeg")
