@@ -207,39 +207,53 @@ class Batch:
 
     id: str
     created: str
-    """ISO 8601, UTC, by the service's clock."""
+    """By the service's clock, UTC: 2026-11-23T17:00:00.000000Z."""
     questions: int
     ended: bool
-    """All answers are there to be collected."""
+    """Every question has an answer, or a reason why not."""
+    seconds: float = 0.0
+    """How long it took to end, by the service's clock; 0 before."""
+    gone: bool = False
+    """It has ended, and its answers are kept no longer."""
 
 
 @runtime_checkable
 class Batched(Service, Protocol):
-    """A service that also takes many questions at once and answers within a day, for less money."""
+    """A service that also takes many questions at once and answers within a day, for less money.
+
+    Every method raises ServiceBusyError where it may be tried later, CredentialsError where the service does not take
+    the credentials, PrerequisiteError where there are no batches.
+    """
 
     most_questions: int
     """Per batch."""
     most_bytes: int
     """Per batch, of all its questions as they are sent."""
+    kept_days: int
+    """How long after a batch was made its answers can be collected."""
 
     def batch_estimate(self, width: int, height: int) -> Estimate:
         """As `estimate`, for a call within a batch."""
         ...
 
     def weight(self, request: Any) -> int:
-        """The bytes that a question takes in a batch."""
+        """The bytes that a question takes in a batch, its id (64 characters at most) and punctuation included."""
         ...
 
     def submit(self, requests: Mapping[str, Any]) -> Batch:
-        """Hand in questions by their ids ([a-zA-Z0-9_-], at most 64 characters). Asked once, never repeated."""
+        """Hand in questions by their ids ([a-zA-Z0-9_-], at most 64 characters). Sent once, never repeated.
+
+        Raises ServiceBusyError, with `billed` where the service may have taken the batch all the same; ProviderError
+        where it refused the batch as a whole. Nothing of a refused batch is asked.
+        """
         ...
 
-    def batches(self, since: str) -> list[Batch]:
-        """The batches that were handed in from this time (ISO 8601, UTC) on, by anyone with these credentials."""
+    def batches(self) -> Iterator[Batch]:
+        """Every batch that was handed in with these credentials, by anyone, the newest first."""
         ...
 
-    def poll(self, batch: str) -> Batch:
-        """How a batch stands now."""
+    def poll(self, batch: str) -> Batch | None:
+        """How a batch stands now; None where the service does not know it, or not with these credentials."""
         ...
 
     def collect(self, batch: str) -> Iterator[tuple[str, Answer | ProviderError]]:
