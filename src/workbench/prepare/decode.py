@@ -180,11 +180,10 @@ def _prepare(image: Image.Image, preparation: Preparation) -> Prepared:
     if image.format in ("JPEG", "MPO"):
         _decode_reduced(image, preparation)
     decoded = image.size
-    turned = _turn_upright(image)
-    if decoded == stored:  # nothing was skipped, and a TIFF may have been turned while it was decoded
-        upright = image.size
-    else:
-        upright = stored[::-1] if turned else stored
+    exchanged = _turn_upright(image)
+    whole = stored[::-1] if exchanged else stored
+    # where nothing was skipped, the pixels tell: a TIFF is turned while it is decoded, and shows no tag any more
+    upright = image.size if decoded == stored else whole
     fitted, corner = _fit(_plain(image), preparation, upright)
     canvas = Image.new("RGB", preparation.size(*upright), preparation.background)
     alpha = fitted.getchannel("A") if fitted.mode.endswith("A") else None
@@ -211,7 +210,8 @@ def _scale(size: tuple[int, int], preparation: Preparation) -> float:
 def _turn_upright(image: Image.Image) -> bool:
     """Turn as the orientation tag says; True if that exchanges the sides.
 
-    TIFF is turned while it loads, and `exif_transpose` then finds no tag."""
+    TIFF is turned while it loads, and `exif_transpose` then finds no tag.
+    """
     image.load()
     try:
         exchanged = image.getexif().get(_ORIENTATION) in _ON_THEIR_SIDE
