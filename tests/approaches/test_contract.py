@@ -22,6 +22,7 @@ from workbench.prepare.decode import Prepared, prepare_bytes
 from workbench.records import CENSORED, PROVIDER_OUTCOMES, Mode
 
 LABEL_MAPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "local-moderation": {"disc": ("nsfw",), "stripes": ("sfw",), "checks": ("sfw",)},
     "local-cnn": {"disc": ("ping-pong ball",), "stripes": ("window shade",), "checks": ("crossword puzzle", "532")},
 }
 """By approach, where it needs one."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 APPROACHES: Mapping[str, str] = {
     "local-cnn": "workbench.approaches.local_cnn:LocalCnn",
     "local-trained": "workbench.approaches.local_trained:LocalTrained",
+    "local-moderation": "workbench.approaches.local_moderation:LocalModeration",
 }
 """Name → `module:class`, imported when first asked for. To add one: write the file, add the line."""
 
