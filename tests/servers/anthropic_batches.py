@@ -1,6 +1,9 @@
-"""What a Message Batches service does: takes questions in bulk, answers them when its clock is moved on.
+"""Message Batches: questions are taken in bulk and answered when the service's clock is moved on.
 
-Each question is answered by a Messages stand-in. Everything that is sent has been read by the SDK's own types first.
+Each question is answered, and billed, by whoever answers single ones. Everything that is sent has been read by the
+SDK's own types first.
+
+As a program, from the folder `tests`: `python -m servers.anthropic_batches`; a batch then takes a second.
 """
 
 from __future__ import annotations
@@ -14,22 +17,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from anthropic.types.messages import DeletedMessageBatch, MessageBatch, MessageBatchIndividualResponse
 from pydantic import BaseModel
 
-from servers.base import Reply, Seen
+from servers.anthropic import Anthropic, RefusedError, error_reply
+from servers.base import Reply, Seen, serve
 
 Fate = Literal["answered", "errored", "canceled", "expired"]
 """What becomes of a question; "answered" with whatever the Messages stand-in says."""
 PATH = "/v1/messages/batches"
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_REFUSED = {
-    "stream": "stream: not supported in batches",
-    "speed": "speed: not supported in batches",
-}
+_NOT_HERE = ("stream", "speed")
+_HEADERS = {"content-type": "application/json", "request-id": "req_0"}
 
 
 @dataclass
@@ -48,8 +51,8 @@ class Held:
 class BatchDesk:
     """The batches of one workspace.
 
-    messages  answers one question, as POST /v1/messages would
-    takes     seconds that a batch takes
+    create  answers the parameters of one question with a message, or raises RefusedError
+    takes   seconds that a batch takes
     """
 
     most_questions = 100_000
@@ -57,8 +60,10 @@ class BatchDesk:
     lasts = timedelta(hours=24)
     kept = timedelta(days=29)
 
-    def __init__(self, messages: Callable[[Seen], Reply], takes: float = 3600.0, seed: int = 7) -> None:
-        self.messages = messages
+    def __init__(
+        self, create: Callable[[Mapping[str, Any]], dict[str, Any]], takes: float = 3600.0, seed: int = 7
+    ) -> None:
+        self.create = create
         self.takes = takes
         self.fate: Callable[[Mapping[str, Any]], Fate] = lambda params: "answered"
         """Asked about the parameters of each question when its batch ends."""
@@ -67,8 +72,6 @@ class BatchDesk:
         self.held: dict[str, Held] = {}
         self.asked: Counter[str] = Counter()
         """How often each question (digest of its parameters) was taken."""
-        self.usage: Counter[str] = Counter()
-        """Billed tokens, by name."""
         self._moved = 0.0
         self._random = random.Random(seed)  # noqa: S311  an order, no secret
 
@@ -80,20 +83,17 @@ class BatchDesk:
         """Let time pass at the service."""
         self._moved += seconds
 
-    def reply(self, seen: Seen) -> Reply | None:
-        """The answer to a request about batches; None for any other request."""
-        path, _, query = seen.path.partition("?")
-        if urlsplit(path).path.rstrip("/").partition(PATH)[1] == "":
-            return None
+    def route(self, seen: Seen) -> Reply:
+        """The answer to a request about batches. Raises RefusedError."""
         self._pass_time()
-        rest = path.removeprefix(PATH).strip("/").split("/")
-        match (seen.method, *[part for part in rest if part]):
-            case ("POST",):
-                return self._create(seen)
-            case ("GET",):
+        path, _, query = seen.path.partition("?")
+        match (seen.method, *path.removeprefix(PATH).strip("/").split("/")):
+            case ("POST", ""):
+                return self._take(seen)
+            case ("GET", ""):
                 return self._list({name: values[0] for name, values in parse_qs(query).items()})
             case (_, batch, *_) if batch not in self.held:
-                return refusal(404, "not_found_error", f"Message Batch {batch} not found.")
+                raise RefusedError(404, "not_found_error", f"Message Batch {batch} not found.")
             case ("GET", batch):
                 return _sent(MessageBatch, self._shown(self.held[batch]))
             case ("GET", batch, "results"):
@@ -102,26 +102,24 @@ class BatchDesk:
                 return self._cancel(self.held[batch])
             case ("DELETE", batch):
                 return self._delete(self.held[batch])
-        return refusal(405, "invalid_request_error", "Method Not Allowed")
+        raise RefusedError(404, "not_found_error", f"{seen.method} {path}")
 
-    def _create(self, seen: Seen) -> Reply:
+    def _take(self, seen: Seen) -> Reply:
         if len(seen.body) > self.most_bytes:
-            return refusal(413, "request_too_large", "Request exceeds the maximum size")
-        requests = seen.json.get("requests") or []
+            raise RefusedError(413, "request_too_large", "Request exceeds the maximum size")
+        requests = seen.json.get("requests")
         if not requests:
-            return refusal(400, "invalid_request_error", "requests: List should have at least 1 item")
+            raise _invalid("requests: List should have at least 1 item")
         if len(requests) > self.most_questions:
-            return refusal(413, "request_too_large", f"requests: at most {self.most_questions} items")
+            raise RefusedError(413, "request_too_large", f"requests: at most {self.most_questions} items")
         for place, request in enumerate(requests):
             if not _ID.fullmatch(request["custom_id"]):
-                words = "String should match pattern '^[a-zA-Z0-9_-]{1,64}$'"
-                return refusal(400, "invalid_request_error", f"requests.{place}.custom_id: {words}")
+                raise _invalid(f"requests.{place}.custom_id: String should match pattern '^{_ID.pattern}$'")
         if len({request["custom_id"] for request in requests}) < len(requests):
-            return refusal(400, "invalid_request_error", "requests: custom_id must be unique within the batch")
+            raise _invalid("requests: custom_id must be unique within the batch")
         self.asked.update(_digest(request["params"]) for request in requests)
         name = f"msgbatch_{len(self.held) + 1:02}{hashlib.sha256(seen.body).hexdigest()[:22]}"
-        held = Held(name, self.now, requests, self.now + timedelta(seconds=self.takes))
-        self.held[name] = held
+        self.held[name] = held = Held(name, self.now, requests, self.now + timedelta(seconds=self.takes))
         if self.drop_answers:
             self.drop_answers -= 1
             return Reply(200, b"", dropped=True)
@@ -144,20 +142,20 @@ class BatchDesk:
 
     def _results(self, held: Held) -> Reply:
         if held.ended is None or self._archived(held):
-            return refusal(404, "not_found_error", f"No results for Message Batch {held.id}.")
+            raise RefusedError(404, "not_found_error", f"No results for Message Batch {held.id}.")
         lines = [_checked(MessageBatchIndividualResponse, line) for line in held.lines]
         return Reply(200, b"".join(_json(line) + b"\n" for line in lines), {"content-type": "application/x-jsonl"})
 
     def _cancel(self, held: Held) -> Reply:
         if held.ended is not None:
-            return refusal(400, "invalid_request_error", "Message Batch has ended")
+            raise _invalid("Message Batch has ended")
         held.canceled = held.canceled or self.now
         held.ends = min(held.ends, self.now + timedelta(seconds=1))
         return _sent(MessageBatch, self._shown(held))
 
     def _delete(self, held: Held) -> Reply:
         if held.ended is None:
-            return refusal(400, "invalid_request_error", "Message Batch has not ended; cancel it first")
+            raise _invalid("Message Batch has not ended; cancel it first")
         del self.held[held.id]
         return _sent(DeletedMessageBatch, {"id": held.id, "type": "message_batch_deleted"})
 
@@ -180,19 +178,15 @@ class BatchDesk:
         return {"custom_id": request["custom_id"], "result": result}
 
     def _answered(self, params: Mapping[str, Any], fate: Fate) -> dict[str, Any]:
-        faulty = [words for name, words in _REFUSED.items() if params.get(name)]
-        if params.get("max_tokens") == 0:
-            faulty.append("max_tokens: must be at least 1 in batches")
-        if fate == "errored" or faulty:
-            words = faulty[0] if faulty else "the question could not be processed"
-            return {"type": "errored", "error": json.loads(refusal(400, "invalid_request_error", words).body)}
-        reply = self.messages(Seen("POST", "/v1/messages", {}, _json(params), time.monotonic()))
-        said = json.loads(reply.body)
-        if reply.status != 200:
-            return {"type": "errored", "error": said}
-        said["usage"] = {**said["usage"], "service_tier": "batch"}
-        self.usage.update({name: count for name, count in said["usage"].items() if isinstance(count, int)})
-        return {"type": "succeeded", "message": said}
+        try:
+            if fate == "errored":
+                raise _invalid("the question could not be processed")
+            for name in _NOT_HERE:
+                if params.get(name):
+                    raise _invalid(f"{name}: not supported in batches")
+            return {"type": "succeeded", "message": self.create(params)}
+        except RefusedError as refused:
+            return {"type": "errored", "error": json.loads(error_reply(refused).body)}
 
     def _archived(self, held: Held) -> bool:
         return self.now > held.created + self.kept
@@ -218,13 +212,23 @@ class BatchDesk:
         }
 
 
-_HEADERS = {"content-type": "application/json", "request-id": "req_011CSHoEeqs5C35K2UUqR7Fy"}
+class AnthropicBatches(Anthropic):
+    """The Messages API with batches: one key, one bill."""
+
+    def __init__(self, *arguments: Any, takes: float = 3600.0, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.desk = BatchDesk(lambda params: self.create(params, tier="batch"), takes)
+
+    def route(self, seen: Seen) -> Reply:
+        if not seen.path.startswith(PATH):
+            return super().route(seen)
+        self.admit(seen)
+        with self.lock:
+            return self.desk.route(seen)
 
 
-def refusal(status: int, kind: str, words: str) -> Reply:
-    """An error in the service's form."""
-    error = {"type": "error", "error": {"type": kind, "message": words}, "request_id": _HEADERS["request-id"]}
-    return Reply(status, _json(error), _HEADERS)
+def _invalid(message: str) -> RefusedError:
+    return RefusedError(400, "invalid_request_error", message)
 
 
 def _sent(kind: type[BaseModel], value: dict[str, Any]) -> Reply:
@@ -246,3 +250,7 @@ def _digest(params: Mapping[str, Any]) -> str:
 
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+if __name__ == "__main__":
+    serve(partial(AnthropicBatches, takes=1.0))
