@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 from statsmodels.stats.contingency_tables import mcnemar
@@ -127,6 +127,7 @@ def test_a_busy_day_is_no_alarm_where_such_days_are_usual() -> None:
 # What must hold
 
 
+@settings(max_examples=25)  # as below
 @given(small_tables)
 def test_each_category_is_a_mcnemar_test_of_its_own(counts: list[list[int]]) -> None:
     table = np.array(counts)
@@ -162,6 +163,7 @@ def test_without_any_change_there_is_nothing_to_test() -> None:
         assert (0.0, 0, 1.0) == (test.statistic, test.df, test.p_value)
 
 
+@settings(max_examples=25)  # statsmodels collects garbage in every call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_multiplies_by_the_number_of_hypotheses_left(p_values: list[float]) -> None:
     order, worst, expected = np.argsort(p_values), 0.0, np.zeros(len(p_values))
