@@ -139,6 +139,7 @@ def _handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 60
+        disable_nagle_algorithm = True  # headers and body are written apart, and clients acknowledge late
 
         def _any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
