@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -27,6 +28,19 @@ from workbench.dataset.demo import embedded
 
 embedded(sys.argv[1], Path(sys.argv[2]), cache_folder())
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where workers share the tests, a module stays together, and so does all that computes on the embedded data."""
+    here = Path(__file__).parent
+    for item in items:
+        whole = any(definition.func is store.__wrapped__ for definition in _definitions(item, "store")[-1:])
+        group = "from end to end" if whole else str(item.path.relative_to(here))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _definitions(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any]]:
+    return item._fixtureinfo.name2fixturedefs.get(name, ()) if isinstance(item, pytest.Function) else ()
 
 
 @pytest.fixture(scope="session", autouse=True)
