@@ -1,0 +1,109 @@
+"""What botocore's exceptions mean to whoever runs an approach, in words that hold no credential."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from workbench.errors import CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
+
+_LONGEST_MESSAGE = 400
+
+_THROTTLED = frozenset(
+    {"ThrottlingException", "Throttling", "ProvisionedThroughputExceededException", "RequestThrottled",
+     "RequestThrottledException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown", "429"}
+)  # fmt: skip
+_BUSY = frozenset({"InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable",
+                   "ServiceUnavailableException", "RequestTimeout", "RequestTimeoutException"})  # fmt: skip
+_NOT_KNOWN = frozenset(
+    {"UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "ExpiredTokenException",
+     "ExpiredToken", "RequestExpired", "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature",
+     "IncompleteSignatureException", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
+     "RequestTimeTooSkewed", "NotAuthorized", "OptInRequired", "SubscriptionRequiredException"}
+)  # fmt: skip
+_NOT_ALLOWED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
+_SECRETS = re.compile(
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b|(?:Credential|Signature)=[^\s,]+|x-amz-security-token\s*[:=]\s*\S+"
+    r"|Authorization\s*[:=].*|Bearer\s+\S+",
+    re.IGNORECASE,
+)
+
+
+def translated(error: Exception, profile: str, price_usd: float = 0.0, later: Collection[str] = ()) -> Exception:
+    """What an exception of botocore means to whoever runs an approach; any other exception as it is."""
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    said = plain(str(error))
+    match error:
+        case boto.ClientError():
+            return _refused(error.response, profile, later)
+        case boto.ReadTimeoutError() | boto.ConnectionClosedError() | boto.ResponseStreamingError():
+            return ServiceBusyError(f"no whole answer: {said}", billed=True)
+        case boto.ConnectionError():
+            return ServiceBusyError(f"not reached: {said}")
+        case boto.HTTPClientError() | boto.IncompleteReadError():
+            return ServiceBusyError(f"no whole answer: {said}", billed=True)
+        case boto.NoCredentialsError() | boto.PartialCredentialsError() | boto.CredentialRetrievalError():
+            return CredentialsError(f"{said}; {_renew(profile)}")
+        case boto.SSOError() | boto.TokenRetrievalError() | boto.LoginError() | boto.RefreshWithMFAUnsupportedError():
+            return CredentialsError(f"{said}; {_renew(profile)}")
+        case boto.MetadataRetrievalError() | boto.NoAuthTokenError() | boto.ProfileNotFound():
+            return CredentialsError(f"{said}; {_renew(profile)}")
+        case boto.ParamValidationError():
+            return ProviderError("provider_error", said)
+        case ResponseParserError():
+            return ProviderError("malformed_answer", f"not the service's JSON: {said}", price_usd)
+        case boto.BotoCoreError():
+            return PrerequisiteError(f"AWS cannot be asked with these settings: {said}")
+    return error
+
+
+def plain(text: str) -> str:
+    """The first paragraph of a message, without anything that looks like a credential."""
+    # what AWS says of a wrong signature goes on with the whole signed request, session token included
+    first = " ".join(text.split("\n\n", maxsplit=1)[0].split())
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
+        if secret := os.environ.get(name):
+            first = first.replace(secret, "…")
+    return _SECRETS.sub("…", first)[:_LONGEST_MESSAGE]
+
+
+def _refused(response: dict[str, Any], profile: str, later: Collection[str]) -> Exception:
+    code = str(response.get("Error", {}).get("Code", ""))
+    detail = plain(f"{code}: {response.get('Error', {}).get('Message', '')}")
+    metadata = response.get("ResponseMetadata", {})
+    status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
+    if code in _THROTTLED or status == 429:
+        return ServiceBusyError(detail, throttled=True, retry_after=_retry_after(headers))
+    if code in _BUSY or code in later or status >= 500:
+        return ServiceBusyError(detail, retry_after=_retry_after(headers))
+    if code in _NOT_KNOWN:
+        return CredentialsError(f"AWS does not take the credentials: {detail}; {_renew(profile)}")
+    if code in _NOT_ALLOWED:
+        return CredentialsError(f"AWS does not allow it: {detail}; ask for that permission, or take another profile")
+    if code == "ResourceNotFoundException":
+        return PrerequisiteError(f"AWS has no such thing here: {detail}; look at its ARN, the region and the account")
+    return ProviderError("provider_error", detail)
+
+
+def _retry_after(headers: dict[str, str]) -> float | None:
+    """Seconds; from milliseconds (`x-amz-retry-after`), seconds or a date (`retry-after`)."""
+    try:
+        if own := headers.get("x-amz-retry-after"):
+            return max(0.0, float(own) / 1000)
+        value = headers.get("retry-after", "")
+        if not value or value.replace(".", "", 1).isdigit():
+            return float(value) if value else None
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _renew(profile: str) -> str:
+    chosen = f" --profile {profile}" if profile else ""
+    return f"renew them, for example with `aws sso login{chosen}` or `aws configure{chosen}`"
