@@ -1,0 +1,166 @@
+"""The line to Claude: a client for either platform, and what its errors mean for a run.
+
+Nothing here repeats a request, and no message carries what a client knows of credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError, CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic, AnthropicBedrock, APIConnectionError, APIStatusError
+
+_SPEND_LIMITS = ("enforced_spend_limit_reached", "contract_spend_limit_reached")
+_BUSY = (408, 409, 500, 502, 503, 504, 529)
+_LONGEST_MESSAGE = 300
+_KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{4,}|(AKIA|ASIA)[A-Z0-9]{12,})|(?i:bearer\s+\S+)")
+"""What looks like a credential; a service or proxy might repeat one in an error."""
+
+_NO_KEY = "no credentials for Claude: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, or ANTHROPIC_PROFILE)"
+_NO_AWS = (
+    "no credentials for Bedrock: set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give"
+    " a profile"
+)
+
+
+def open_client(base_url: str, timeout: float) -> Anthropic:
+    """A client for the Claude API, with whatever credentials the environment holds; "" is the usual address."""
+    from anthropic import Anthropic
+
+    return Anthropic(base_url=base_url or None, max_retries=0, timeout=timeout)
+
+
+def open_bedrock_client(base_url: str, timeout: float, region: str, profile: str) -> AnthropicBedrock:
+    """A client for Amazon Bedrock; "" is what the environment says. Raises ConfigError without a region."""
+    from anthropic import AnthropicBedrock
+
+    try:
+        return AnthropicBedrock(
+            aws_region=region or None,
+            aws_profile=profile or None,
+            base_url=base_url or None,
+            max_retries=0,
+            timeout=timeout,
+        )
+    except ValueError:
+        raise ConfigError(
+            "workbench.toml: approaches.claude.region: no AWS region is set here, in AWS_REGION or in the profile"
+            " (a profile and AWS_BEARER_TOKEN_BEDROCK exclude each other)"
+        ) from None
+
+
+def missing_key() -> str:
+    """What the Claude API would be asked without, in words; "" where credentials are found. Asks nobody."""
+    from anthropic import Anthropic, AnthropicError
+
+    try:
+        with Anthropic(max_retries=0) as client:
+            found = client.api_key or client.auth_token or client.credentials
+    except (AnthropicError, OSError, ValueError, TypeError) as error:
+        return f"the profile of the Claude API cannot be read ({type(error).__name__}); {_NO_KEY}"
+    return "" if found else _NO_KEY
+
+
+def missing_aws(profile: str) -> str:
+    """What Bedrock would be asked without, in words; "" where credentials are found. Asks nobody."""
+    if os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
+        return ""
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    try:
+        resolver = Session(profile=profile or None).get_component("credential_provider")
+        local = [provider for provider in resolver.providers if provider.METHOD not in ("iam-role", "container-role")]
+        found = any(provider.load() is not None for provider in local)
+    except BotoCoreError as error:
+        return f"no credentials for Bedrock: {type(error).__name__}, profile {profile!r}"
+    on_aws = any(os.environ.get(f"AWS_CONTAINER_CREDENTIALS_{kind}_URI") for kind in ("RELATIVE", "FULL"))
+    return "" if found or on_aws else _NO_AWS
+
+
+def failure(error: Exception, model: str) -> Exception:
+    """What to raise for an exception of the client: of this package, without a trace of what was sent."""
+    from anthropic import APIConnectionError, APIStatusError
+
+    if isinstance(error, APIStatusError):
+        return _refused(error, model)
+    if isinstance(error, APIConnectionError):
+        return _cut_off(error)
+    if isinstance(error, TypeError | RuntimeError) and ("authentication" in str(error) or "credentials" in str(error)):
+        return CredentialsError(f"{_NO_KEY}; for Bedrock, AWS credentials")
+    if isinstance(error, ValueError):  # a body that is no JSON
+        return garbled()
+    return error
+
+
+def garbled() -> ServiceBusyError:
+    """For a reply without an error that is no message either: a proxy's page, a damaged body."""
+    return ServiceBusyError("Claude: the reply is no message of the Messages API", billed=True)
+
+
+def _refused(error: APIStatusError, model: str) -> Exception:
+    told = _told(error)
+    match error.status_code:
+        case 429 if error.error_code in _SPEND_LIMITS:
+            return PrerequisiteError(f"{told}; raise the spend limit of this account, or wait until it is renewed")
+        case 429:
+            return ServiceBusyError(told, throttled=True, retry_after=_retry_after(error))
+        case 401 | 402 | 403:
+            return CredentialsError(f"{told}; {'pay the bill' if error.status_code == 402 else _ADVICE}")
+        case 404:
+            return ConfigError(f"workbench.toml: approaches.claude.model: {model!r}: {told}")
+        case status if status in _BUSY or status > 500:
+            return ServiceBusyError(told, retry_after=_retry_after(error), billed=status == 504)
+    if error.error_code == "image_dimensions_too_large":
+        limit = getattr(error.details, "max_side_length_pixels", None)
+        return ProviderError("provider_error", f"{told}; the limit is {limit} pixels a side")
+    return ProviderError("provider_error", told)
+
+
+_ADVICE = "check the key or profile, and what it may do"
+
+
+def _told(error: APIStatusError) -> str:
+    body: Any = error.body
+    said = error.api_message or (body.get("message") if isinstance(body, dict) else None) or error.type or "no reason"
+    said = _KEY.sub("***", str(said))
+    said = said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}…"
+    kind = f" {error.type}" if error.type else ""
+    request = f" ({error.request_id})" if error.request_id else ""
+    return f"Claude: HTTP {error.status_code}{kind}: {said}{request}"
+
+
+def _cut_off(error: APIConnectionError) -> ServiceBusyError:
+    """No answer came. It may be on the bill unless the question was never sent."""
+    import httpx2
+    from anthropic import APITimeoutError
+
+    cause = error.__cause__
+    unsent = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    what = "no answer in time" if isinstance(error, APITimeoutError) else "the connection broke"
+    return ServiceBusyError(f"Claude: {what} ({type(cause).__name__})", billed=not unsent)
+
+
+def _retry_after(error: APIStatusError) -> float | None:
+    """Seconds, from whichever header says so; None where none does, or what it says has passed."""
+    headers = error.response.headers
+    try:
+        if "retry-after-ms" in headers:
+            seconds = float(headers["retry-after-ms"]) / 1000
+        else:
+            seconds = float(headers["retry-after"])
+    except KeyError:
+        return None
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(headers["retry-after"])
+        except (KeyError, ValueError):
+            return None
+        seconds = (until - datetime.now(UTC)).total_seconds()
+    return seconds if 0 < seconds < float("inf") else None
