@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -9,7 +10,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import RunError
 from workbench.prepare.decode import Unprepared
-from workbench.runs.cache import AnswerCache, KeptAnswer
+from workbench.runs.cache import AnswerCache, KeptAnswer, answer_key
 
 FILE, PIXELS, FINGERPRINT = "f" * 64, "a" * 64, "b" * 64
 ANSWER = KeptAnswer(
@@ -371,3 +373,168 @@ def test_what_is_not_json_is_not_kept(path: Path) -> None:
         with pytest.raises(ValueError, match="JSON"):
             cache.keep_answer(PIXELS, FINGERPRINT, KeptAnswer({"x": float("nan")}, "m", 1.0, 0.0, ""))
         assert cache.answer(PIXELS, FINGERPRINT) is None
+
+
+QUESTION = "d" * 64
+
+
+def test_a_key_tells_question_version_and_part_apart() -> None:
+    places = [(QUESTION, "m-1", 0), (QUESTION, "m-1", 1), (QUESTION, "m-2", 0), ("e" * 64, "m-1", 0)]
+    assert 4 == len({answer_key(*place) for place in places})
+    assert hashlib.sha256(b'{"part":1,"question":"q","version":"m"}').hexdigest() == answer_key("q", "m", 1)
+
+
+def test_versions_come_back_in_the_order_in_which_they_were_first_seen(path: Path) -> None:
+    with AnswerCache(path) as cache:
+        assert [] == cache.versions(QUESTION)
+        for version in ("m-9", "m-1", "m-5", "m-9"):
+            cache.note_version(QUESTION, version, "claude")
+        cache.note_version("e" * 64, "m-7", "claude")
+    with AnswerCache(path) as cache:
+        assert ["m-9", "m-1", "m-5"] == cache.versions(QUESTION)
+
+
+def test_a_damaged_version_counts_as_unseen_and_is_noted_anew(path: Path) -> None:
+    with AnswerCache(path) as cache:
+        cache.note_version(QUESTION, "m-1", "claude")
+        edit(path, "UPDATE versions SET approach = 'other'")
+        assert [] == cache.versions(QUESTION)
+        cache.note_version(QUESTION, "m-1", "claude")
+        assert ["m-1"] == cache.versions(QUESTION)
+
+
+def test_an_unusable_answer_never_comes_back_as_an_answer(path: Path) -> None:
+    refusals = [replace(ANSWER, raw={"refusal": number}, cost_usd=number / 8) for number in range(3)]
+    with AnswerCache(path) as cache:
+        assert cache.unusable(PIXELS, FINGERPRINT) is None
+        for refusal in refusals:
+            cache.keep_unusable(PIXELS, FINGERPRINT, "refusal", refusal)
+        assert cache.answer(PIXELS, FINGERPRINT) is None
+        assert cache.unusable(PIXELS, "c" * 64) is None
+        assert refusals[-1] == cache.unusable(PIXELS, FINGERPRINT)
+        edit(path, "UPDATE unusable SET raw = '{}' WHERE number = 3")
+        assert refusals[-2] == cache.unusable(PIXELS, FINGERPRINT)
+        assert 1 == cache.discarded
+
+
+def test_what_was_unusable_and_can_be_read_by_now_is_counted_once(path: Path) -> None:
+    other = replace(ANSWER, answered="2026-11-24T17:00:00Z")
+    with AnswerCache(path) as cache:
+        cache.keep_unusable(PIXELS, FINGERPRINT, "malformed_answer", other)
+        cache.keep_unusable(PIXELS, FINGERPRINT, "malformed_answer", ANSWER)
+        cache.keep_unusable("c" * 64, FINGERPRINT, "malformed_answer", ANSWER)
+        cache.keep_answer(PIXELS, FINGERPRINT, ANSWER)
+        assert ANSWER == cache.answer(PIXELS, FINGERPRINT)
+        assert other == cache.unusable(PIXELS, FINGERPRINT)
+        assert ANSWER == cache.unusable("c" * 64, FINGERPRINT)
+
+
+FIRST_VERSION = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE preparations (
+    file TEXT NOT NULL, preparation TEXT NOT NULL,
+    pixels TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
+    checksum TEXT NOT NULL, PRIMARY KEY (file, preparation)) WITHOUT ROWID;
+CREATE TABLE answers (
+    pixels TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    raw TEXT NOT NULL, model_version TEXT NOT NULL, latency_ms REAL NOT NULL, cost_usd REAL NOT NULL,
+    answered TEXT NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY (pixels, fingerprint));
+INSERT INTO answers VALUES ('{pixels}', '{fingerprint}', '{{"label": "x"}}', 'm-1', 12.5, 0.1, '2026-11-23T17:00:00Z',
+    '786212bef7d6e62a23d0f2d7fb94f82417edf96086525c18a4db1d77407a707d');
+PRAGMA user_version = 1;
+"""
+KEPT_BEFORE = KeptAnswer({"label": "x"}, "m-1", 12.5, 0.1, "2026-11-23T17:00:00Z")
+
+
+def make_first_version(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_VERSION.format(pixels=PIXELS, fingerprint=FINGERPRINT))
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_in_place(path: Path) -> None:
+    make_first_version(path)
+    with AnswerCache(path) as cache:
+        assert KEPT_BEFORE == cache.answer(PIXELS, FINGERPRINT)
+        cache.note_version(QUESTION, "m-1", "claude")
+        cache.keep_unusable(PIXELS, FINGERPRINT, "refusal", ANSWER)
+    with AnswerCache(path) as cache:
+        assert KEPT_BEFORE == cache.answer(PIXELS, FINGERPRINT)
+        assert ["m-1"] == cache.versions(QUESTION)
+        assert ANSWER == cache.unusable(PIXELS, FINGERPRINT)
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_by_one_of_several_processes(path: Path) -> None:
+    make_first_version(path)
+    command = [sys.executable, "-c", WRITER, path]
+    writers = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(2)
+    ]
+    # who has opened the file before goes on with the tables it knows
+    with closing(sqlite3.connect(path)) as earlier:
+        for writer in writers:
+            assert writer.stdout is not None
+            assert "ready\n" == writer.stdout.readline()
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+        for writer in writers:
+            writer.communicate()
+            assert 0 == writer.returncode
+        assert (401,) == earlier.execute("SELECT count(*) FROM answers").fetchone()
+    with AnswerCache(path) as cache:
+        assert KEPT_BEFORE == cache.answer(PIXELS, FINGERPRINT)
+
+
+def test_a_migration_that_fails_midway_changes_nothing(path: Path) -> None:
+    make_first_version(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE keys (in_the_way)")
+    with pytest.raises(RunError, match="keys already exists"):
+        AnswerCache(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert (1,) == connection.execute("PRAGMA user_version").fetchone()
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    assert {"answers", "preparations", "keys"} == names
+
+
+def test_who_reads_waits_for_no_writer(path: Path) -> None:
+    with AnswerCache(path) as cache:
+        cache.keep_answer(PIXELS, FINGERPRINT, ANSWER)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("DELETE FROM answers")
+            assert ANSWER == cache.answer(PIXELS, FINGERPRINT)
+            other.execute("COMMIT")
+        assert cache.answer(PIXELS, FINGERPRINT) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed on Linux only")
+def test_connections_of_readers_do_not_pile_up(path: Path) -> None:
+    with AnswerCache(path) as cache:
+        cache.keep_answer(PIXELS, FINGERPRINT, ANSWER)
+        for _ in range(5):
+            with ThreadPoolExecutor(20) as pool:
+                assert [ANSWER] * 200 == list(pool.map(lambda _: cache.answer(PIXELS, FINGERPRINT), range(200)))
+        opened = [target for target in open_files() if target == str(path)]
+        assert len(opened) <= 9
+    assert str(path) not in open_files()
+
+
+def open_files() -> list[str]:
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(link.readlink()))
+    return found
+
+
+def test_a_closed_cache_says_so(path: Path) -> None:
+    cache = AnswerCache(path)
+    cache.close()
+    with pytest.raises(RunError, match="closed"):
+        cache.answer(PIXELS, FINGERPRINT)
+    with pytest.raises(RunError, match="closed"):
+        cache.keep_answer(PIXELS, FINGERPRINT, ANSWER)

@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli import classify, dataset, decide, demo, evaluate, forecast, looks, noise, release, report
+from workbench.cli import (
+    cache,
+    classify,
+    dataset,
+    decide,
+    demo,
+    evaluate,
+    forecast,
+    looks,
+    noise,
+    release,
+    report,
+    stress,
+)
 from workbench.cli.console import Commands
 
 app = typer.Typer(
@@ -39,9 +52,12 @@ for function, name in (
     (decide.apply_policy, "decide"),
     (forecast.forecast_policy, "forecast"),
     (report.report_runs, "report"),
+    (stress.stress_approach, "stress"),
     (decide.print_schema, "schema"),
 ):
     app.command(name, no_args_is_help=name not in ("demo", "schema", "init"))(function)
+
+app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import warnings
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,22 @@ class FeatureStore:
                 self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
             except sqlite3.DatabaseError as error:
                 self._complain(error)
+
+    def forget(self, pixels: Iterable[str]) -> int:
+        """Delete what is kept about these pixels under every network, and overwrite it on disk; how many rows went.
+
+        Raises sqlite3.Error where that cannot be done.
+        """
+        with self._lock:
+            self._connection.execute("PRAGMA secure_delete = ON")
+            gone = sum(
+                self._connection.execute("DELETE FROM answers WHERE pixels = ?", (digest,)).rowcount
+                for digest in pixels
+            )
+            if gone:
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return gone
 
     def _complain(self, error: sqlite3.DatabaseError) -> None:
         if not self._complained:

@@ -114,6 +114,16 @@ class CacheFile:
                     self._close_readers(0 if self._closed else _READERS)
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one reader that sees the file as it was at its first statement, whatever happens."""
+        with self.reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is committed whole or not at all."""
         with _explained(self.path), self._lock:
@@ -127,10 +137,16 @@ class CacheFile:
                 raise
 
     def rewrite(self) -> None:
-        """Write the file anew without what was deleted, and empty the log beside it; others wait meanwhile."""
+        """Write the file anew without what was deleted, and empty the log beside it; who writes waits meanwhile."""
         with _explained(self.path), self._lock:
             self._writer.execute("VACUUM")
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            (busy, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise RunError(
+                f"{self.path}: what was to go is deleted, but another process has been reading the file for"
+                f" {_BUSY_SECONDS:.0f} s, so that the bytes still stand in {self.path.name}-wal; once that process has"
+                " ended, do the same again"
+            )
 
     def close(self) -> None:
         """Let go of the file; everything is in it already."""
