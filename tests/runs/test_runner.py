@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from workbench.prepare.decode import Preparation, Prepared, Unprepared
 from workbench.records import CENSORED, OK, Origin, Prediction, Taxonomy
 from workbench.runs import pipeline
 from workbench.runs.cache import AnswerCache, KeptAnswer
-from workbench.runs.runner import _in_order, classify, classify_one, plan_run
+from workbench.runs.runner import classify, classify_one, plan_run
 
 TAXONOMY = Taxonomy(("dark", "bright"), unknown="grey")
 PREPARATION = Preparation(8, 8, "stretch")
@@ -465,7 +464,7 @@ def test_a_torn_record_is_asked_again_and_counted(tmp_path: Path, store: Path, t
     dataset = greys(tmp_path / "images", range(5))
     with AnswerCache(store) as cache:
         first = classify(dataset, toy, cache)
-        with cache._writing() as connection:
+        with cache.file.writing() as connection:
             connection.execute("UPDATE answers SET raw = '{' WHERE pixels = ?", (toy.asked[0],))
         assert 1 == plan_run(dataset, toy, cache).to_ask
     with AnswerCache(store) as cache:
@@ -573,37 +572,6 @@ def test_progress_is_shown_only_if_wanted(
         out, shown = capsys.readouterr()
     assert "" == out
     assert "3/3" in shown
-
-
-def test_results_come_in_order_and_work_does_not_run_ahead() -> None:
-    begun: list[int] = []
-
-    def work(number: int) -> int:
-        begun.append(number)
-        time.sleep(0.001 * (number % 3))
-        return number
-
-    results = _in_order(work, iter(range(10_000)), 2)
-    assert list(range(50)) == [next(results) for _ in range(50)]
-    assert len(begun) <= 50 + 2 * 16
-    results.close()
-    assert len(begun) <= 50 + 2 * 16
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("classify")]
-
-
-def test_the_first_failure_ends_the_work() -> None:
-    begun: list[int] = []
-
-    def work(number: int) -> int:
-        begun.append(number)
-        if number == 5:
-            raise ZeroDivisionError
-        time.sleep(0.2 if number == 0 else 0)
-        return number
-
-    with pytest.raises(ZeroDivisionError):
-        list(_in_order(work, range(1000), 2))
-    assert list(range(6)) == sorted(begun)
 
 
 def run_script(folder: Path, store: Path, log: Path, out: Path, pause: float) -> subprocess.Popen[str]:

@@ -1,0 +1,283 @@
+"""Asking: one owner of pace, budget and repeated attempts, so that none of them is multiplied.
+
+An approach of this machine is asked as it is (`DirectAsker`). A service (`ServiceAsker`) is asked at its rate, within
+the budget, again where it was busy, and is switched on before the first question and off at the end if it has to be.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self
+
+from workbench.approaches.base import Answer, Approach, Estimate, Service, Standing
+from workbench.errors import (
+    ConfigError,
+    CredentialsError,
+    InputError,
+    PrerequisiteError,
+    ProviderError,
+    ServiceBusyError,
+)
+from workbench.runs.limits import USUAL, Limits
+from workbench.runs.pace import USUAL_CLOCK, Clock, Pace
+from workbench.runs.spending import Spending
+
+RESUMES = "what was answered is kept, and running again asks only the rest"
+
+FIRST_REST_SECONDS = 0.5
+LONGEST_REST_SECONDS = 30.0
+_AHEAD = 8
+"""Images that are read, looked up and prepared at once, or wait prepared for their call: memory is bounded by them."""
+_HANDOVERS = 4
+"""Threads for images that are not called about at the moment, beyond one for each call that may be under way."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer, and what it took."""
+
+    answer: Answer
+    latency_ms: float
+    """Of the attempt that was answered."""
+    cost_usd: float
+    """Of all attempts together."""
+
+
+class DirectAsker:
+    """Asks an approach of this machine; waits for nothing and costs nothing."""
+
+    ends_run: tuple[type[Exception], ...] = ()
+    """Exceptions that are told as they are; any other means that the approach broke down."""
+
+    def __init__(self, approach: Approach) -> None:
+        self._approach = approach
+        self.threads = self.ahead = approach.parallel
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def ask(self, request: Any, size: tuple[int, int], begun: Callable[[], None]) -> Asked:
+        """Ask; see `ServiceAsker.ask`."""
+        started = time.perf_counter()
+        answer = self._approach.ask(request)
+        return Asked(answer, (time.perf_counter() - started) * 1000, answer.cost_usd)
+
+    def open(self) -> None:
+        """There is nothing to switch on."""
+
+    def stop(self) -> None:
+        """Nobody waits."""
+
+    def remark(self) -> str:
+        """Nothing to say beside the progress."""
+        return ""
+
+    @property
+    def standing_usd(self) -> float:
+        """Nothing stands."""
+        return 0.0
+
+    @property
+    def worst_usd(self) -> float:
+        """No call costs anything."""
+        return 0.0
+
+
+class ServiceAsker:
+    """Asks a service; a context manager, usable from several threads, that leaves nothing switched on.
+
+    lacks  What is missing to ask, in words; asked before the first question.
+    say    Takes remarks for whoever waits.
+    """
+
+    ends_run: tuple[type[Exception], ...] = (InputError, PrerequisiteError, CancelledError)
+
+    def __init__(
+        self,
+        service: Service,
+        limits: Limits = USUAL,
+        lacks: Callable[[], str] = str,
+        say: Callable[[str], None] | None = None,
+        clock: Clock = USUAL_CLOCK,
+    ) -> None:
+        self._service = service
+        self._limits = limits
+        self._lacks = lacks
+        self._say = say or _say_on_stderr
+        self._clock = clock
+        rate = limits.max_rate if limits.max_rate is not None else service.rate
+        self._pace = Pace(rate, limits.max_in_flight, clock)
+        self.spending = Spending(limits.budget_usd, service.hourly_usd or 0.0, clock.now)
+        self._opening = threading.Lock()
+        self._opened = self._switched_on = False
+        self.ahead = _AHEAD
+        self.threads = limits.max_in_flight + _HANDOVERS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._switched_on and isinstance(self._service, Standing):
+            try:
+                self._service.stop(self._say)
+            except Exception as problem:  # the rows are there, and what still runs is on record
+                self._say(f"{self._service.name}: COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {problem}")
+            self.spending.switch_off()
+            self._switched_on = False
+
+    def open(self) -> None:
+        """See that the service can be asked, and switch it on if it has to be; does something the first time only.
+
+        Raises PrerequisiteError for what is missing, ConfigError for a budget without prices, BudgetError.
+        """
+        with self._opening:
+            if self._opened:
+                return
+            if missing := self._lacks():
+                raise PrerequisiteError(f"{self._service.name}: {missing}")
+            self._check_prices()
+            if isinstance(self._service, Standing):
+                preparation = self._service.preparation
+                self.spending.switch_on(self._worst(self._service.estimate(preparation.width, preparation.height)))
+                self._switched_on = True
+                self._service.start(self._say)
+            self._opened = True
+
+    def ask(self, request: Any, size: tuple[int, int], begun: Callable[[], None]) -> Asked:
+        """Ask, again and again where the service is busy, until it answers or the time for one image is over.
+
+        size   width and height of the prepared pixels, for the worst case of the cost
+        begun  called once the question has its place among those under way
+
+        Raises ProviderError for this image (with what all attempts cost), CredentialsError and BudgetError for the
+        run, CancelledError once `stop` was called.
+        """
+        if not self._opened:
+            self.open()
+        worst = self._worst(self._service.estimate(*size))
+        with self._pace.slot():
+            begun()
+            return self._attempts(request, worst)
+
+    def stop(self) -> None:
+        """Nothing new is asked, and who waits is woken; what is under way is finished."""
+        self._pace.stop()
+        self.spending.stop()
+
+    def remark(self) -> str:
+        """What was spent so far, and how many calls are under way."""
+        return f"${self.spending.usd:.4f}, {self._pace.in_flight} of {self._pace.limit} in flight"
+
+    @property
+    def standing_usd(self) -> float:
+        """What it cost that the service was switched on."""
+        return self.spending.standing_usd
+
+    @property
+    def worst_usd(self) -> float:
+        """The worst case of a call, as the mean over those so far."""
+        return self.spending.mean_worst_usd
+
+    def _attempts(self, request: Any, worst: float) -> Asked:
+        spent, attempt = 0.0, 0
+        deadline: float | None = None
+        while True:
+            reserved = self.spending.reserve(worst)
+            try:
+                held_up = self._pace.turn(self.spending.check)
+            except BaseException:
+                self.spending.book(reserved, 0.0)
+                raise
+            if deadline is None:
+                deadline = self._clock.now() + self._limits.seconds_per_image
+            try:
+                asked = self._once(request, reserved, worst)
+            except ServiceBusyError as busy:
+                spent += worst if busy.billed else 0.0
+                self._pace.busy(busy.throttled, busy.retry_after)
+                rest = max(_rest(attempt), busy.retry_after or 0.0, self._pace.quiet())
+                if self._clock.now() + rest > deadline:
+                    reason = f"{busy.detail}; given up after {attempt + 1} attempts"
+                    raise ProviderError("provider_error", reason, spent) from None
+                attempt += 1
+                self._pace.rest(rest)
+            except ProviderError as error:
+                error.cost_usd += spent
+                raise
+            else:
+                self._pace.answered(held_up)
+                return Asked(asked.answer, asked.latency_ms, asked.cost_usd + spent)
+
+    def _once(self, request: Any, reserved: Decimal, worst: float) -> Asked:
+        """One attempt, booked whatever becomes of it."""
+        cost = worst  # of an attempt that breaks down in a way nobody foresaw
+        started = time.perf_counter()
+        try:
+            answer = self._service.ask(request)
+            cost = answer.cost_usd
+            return Asked(answer, (time.perf_counter() - started) * 1000, cost)
+        except ServiceBusyError as busy:
+            cost = worst if busy.billed else 0.0
+            raise
+        except ProviderError as error:
+            cost = error.cost_usd
+            raise
+        except CredentialsError as error:
+            cost = 0.0
+            raise CredentialsError(f"{self._service.name}: {error}; {RESUMES}") from None
+        finally:
+            self.spending.book(reserved, cost)
+
+    def _worst(self, estimate: Estimate) -> float:
+        return estimate.high_usd or 0.0
+
+    def _check_prices(self) -> None:
+        if self._limits.budget_usd is None:
+            return
+        preparation = self._service.preparation
+        estimate = self._service.estimate(preparation.width, preparation.height)
+        if estimate.high_usd is None or self._service.hourly_usd is None:
+            raise ConfigError(
+                f"{self._service.name}: a budget cannot be kept without prices:"
+                f" {self._service.price_note or 'they are not known'}; [prices] in workbench.toml sets them"
+            )
+
+
+Asker = DirectAsker | ServiceAsker
+
+
+def asker_for(
+    approach: Approach,
+    limits: Limits = USUAL,
+    lacks: Callable[[], str] = str,
+    say: Callable[[str], None] | None = None,
+) -> AbstractContextManager[Asker]:
+    """Who asks this approach."""
+    return ServiceAsker(approach, limits, lacks, say) if isinstance(approach, Service) else DirectAsker(approach)
+
+
+def _rest(attempt: int) -> float:
+    """Seconds before another attempt: twice as long each time, and never the same for two threads."""
+    longest = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0**attempt)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  spreads attempts, protects nothing
+
+
+def _say_on_stderr(remark: str) -> None:
+    sys.stderr.write(remark + "\n")
