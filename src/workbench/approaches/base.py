@@ -29,6 +29,9 @@ APPROACHES: Mapping[str, str] = {
     "local-cnn": "workbench.approaches.local_cnn:LocalCnn",
     "local-trained": "workbench.approaches.local_trained:LocalTrained",
     "local-moderation": "workbench.approaches.local_moderation:LocalModeration",
+    "rekognition-labels": "workbench.approaches.rekognition_labels:RekognitionLabels",
+    "rekognition-moderation": "workbench.approaches.rekognition_moderation:RekognitionModeration",
+    "google-vision": "workbench.approaches.google_vision:GoogleVision",
 }
 """Name → `module:class`, imported when first asked for. To add one: write the file, add the line."""
 
