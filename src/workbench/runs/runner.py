@@ -64,9 +64,7 @@ def classify(
     check_taxonomy(dataset, approach)
     created = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     images = list(zip(dataset.frame["image_id"], map(dataset.file, dataset.frame["path"]), strict=True))
-    columns = (*dataset.taxonomy.categories, *((dataset.taxonomy.unknown,) if approach.scores_unknown else ()))
     rows: list[Row | None] = [None] * len(images)
-    scores = np.full((len(images), len(columns)), np.nan, dtype=np.float32)
     with ended_politely(), asker_for(approach, limits, lacks, say) as asker:
         pipeline = Pipeline(approach, cache, asker)
         with _explained(pipeline, asker, len(images)):
@@ -75,9 +73,8 @@ def classify(
             with closing(work_through(pipeline.classify_file, images, asker.threads, asker.stop)) as results:
                 for place, row in shown(results, len(images), progress, asker.remark):
                     rows[place] = row
-                    scores[place] = [row.scores.get(name, math.nan) for name in columns]
-    info = _run_info(dataset, approach, pipeline.origin, created, asker.standing_usd)
-    return PredictionTable(_frame(dataset, [row for row in rows if row is not None], scores, info.columns), info)
+    done = [row for row in rows if row is not None]
+    return table_of(dataset, approach, done, pipeline.origin, created, asker.standing_usd)
 
 
 def classify_one(data: bytes, image_id: str, approach: Approach, cache: AnswerCache | None = None) -> Prediction:
@@ -111,6 +108,21 @@ def _explained(pipeline: Pipeline, asker: Asker, images: int) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         stop.add_note(f"{name}: stopped; {RESUMES}")
         raise
+
+
+def table_of(
+    dataset: Dataset, approach: Approach, rows: list[Row], origin: Origin, created: str, standing_usd: float = 0.0
+) -> PredictionTable:
+    """The table of a run's rows, one per image in the data set's order.
+
+    created       when the run began, in UTC: 2026-11-23T17:00:00Z
+    standing_usd  what it cost that the service was switched on
+    """
+    info = _run_info(dataset, approach, origin, created, standing_usd)
+    scores = np.full((len(rows), len(info.columns)), np.nan, dtype=np.float32)
+    for place, row in enumerate(rows):
+        scores[place] = [row.scores.get(name, math.nan) for name in info.columns]
+    return PredictionTable(_frame(dataset, rows, scores, info.columns), info)
 
 
 def _run_info(dataset: Dataset, approach: Approach, origin: Origin, created: str, standing_usd: float) -> RunInfo:
