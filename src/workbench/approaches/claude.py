@@ -7,6 +7,7 @@ it was given, is an outcome of its own and goes to people.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import threading
 from collections.abc import Mapping
@@ -15,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.approaches.base import Answer, Estimate, Setting, read_options
 from workbench.approaches.claude_answers import FLOORS, READING, answer_of, read_scores
-from workbench.approaches.claude_cost import Span, Tariff, estimate_cost, image_tokens, schema_tokens, text_tokens
+from workbench.approaches.claude_batches import ClaudeBatches
+from workbench.approaches.claude_cost import INJECTED, Span, Tariff, estimate_cost, image_tokens, text_tokens
 from workbench.approaches.claude_examples import choose_examples
 from workbench.approaches.claude_models import MOST_IMAGES, family, find_model
 from workbench.approaches.claude_options import PLACE, ClaudeOptions, choose_thinking, find_prompt, make_form
 from workbench.approaches.claude_prompt import (
+    Form,
     answer_schema,
     example_text,
-    longest_answer,
     question_text,
     read_prompt,
-    shortest_answer,
+    sample_answer,
     system_text,
 )
 from workbench.approaches.claude_service import (
@@ -57,12 +59,13 @@ _QUESTION = "question-1"
 """Names how a question is put together here."""
 
 
-class Claude:
+class Claude(ClaudeBatches):
     """One question per image and sample; the scores are the probabilities that the model states."""
 
     name = "claude"
     complete = False
     scores_unknown = True
+    model_version = ""
     parallel = 8
     rate = 0.0
     hourly_usd = 0.0
@@ -72,7 +75,7 @@ class Claude:
         self.taxonomy = setting.taxonomy
         self.model = options.asked_model
         self.parts = options.samples
-        self.model_version = options.model_version
+        self.expects = options.model_version
         self.prompt = read_prompt(find_prompt(options, setting))
         self.form = make_form(options, setting.taxonomy)
         self.floors: Mapping[str, float] = dict.fromkeys(self.form.labels, FLOORS[options.protocol])
@@ -83,8 +86,8 @@ class Claude:
         facts = find_model(self.model)
         self.preparation = facts.preparation(images)
         self.thinking, may_think = choose_thinking(options, facts)
-        longest = text_tokens(longest_answer(self.form)).high
-        self.max_tokens = options.max_tokens or longest + (_THINKING_ROOM if may_think else 0)
+        self._told = _answer_tokens(self.form)
+        self.max_tokens = options.max_tokens or self._told.high + (_THINKING_ROOM if may_think else 0)
         platform = f"bedrock/{self.model}" if options.bedrock else f"anthropic/{family(self.model)}"
         self.tariff = Tariff(setting.prices, platform)
         missing = self.tariff.missing("input", "output", *(_CACHE_PRICES if options.cache_prompt else ()))
@@ -92,7 +95,7 @@ class Claude:
         self._client: Anthropic | AnthropicBedrock | None = None
         self._lock = threading.Lock()
         self.question = digest(self._asked())
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = digest([self.name, self.question, self.taxonomy.digest, self.parts, READING])
 
     @classmethod
     def build(cls, setting: Setting) -> Claude:
@@ -105,7 +108,7 @@ class Claude:
     def lacks(cls, setting: Setting) -> str:
         """Credentials, where none are found on this machine."""
         options = read_options(ClaudeOptions, cls.name, setting)
-        return missing_aws(options.profile) if options.bedrock else missing_key()
+        return missing_aws(options.region, options.profile) if options.bedrock else missing_key()
 
     def request(self, prepared: Prepared, part: int = 0) -> dict[str, Any]:
         """The parameters of a Messages call: the same for a call of its own and for one in a batch."""
@@ -133,11 +136,15 @@ class Claude:
 
     def ask(self, request: Mapping[str, Any]) -> Answer:
         """One call. Raises as the contract says; what the model says, whatever it is, comes back."""
+        failed: Exception | None = None
         try:
-            message = self.client.messages.create(**request)
+            answer = answer_of(self.client.messages.create(**request), self.tariff)
         except Exception as error:
-            raise failure(error, self.model) from None
-        answer = answer_of(message, self.tariff)
+            failed = failure(error, self.model)
+            if failed is error:
+                raise
+        if failed is not None:
+            raise failed  # not within the handler: the original holds the headers that were sent
         if answer is None:
             raise garbled()
         return answer
@@ -153,8 +160,8 @@ class Claude:
     def estimate_call(self, width: int, height: int, *, batch: bool = False) -> Estimate:
         """The same at the prices of single calls, or of calls in a batch."""
         tokens = image_tokens(width, height)
-        asked = Span(tokens, tokens) + text_tokens(question_text(self.prompt), letters=3) + Span(0, _FRAME)
-        told = Span(min(text_tokens(shortest_answer(self.form)).low, self.max_tokens), self.max_tokens)
+        asked = Span(tokens, tokens) + text_tokens(question_text(self.prompt)) + Span(0, _FRAME)
+        told = Span(min(self._told.low, self.max_tokens), self.max_tokens)
         return estimate_cost(
             self.tariff, prefix=self._prefix, asked=asked, told=told, cached=self.options.cache_prompt, batch=batch
         )
@@ -194,12 +201,13 @@ class Claude:
     @cached_property
     def _prefix(self) -> Span:
         """Tokens of what every question begins with; other parts have the same labels in another order."""
-        total = text_tokens(system_text(self.prompt, self.form, 0), letters=3)
-        total += schema_tokens(answer_schema(self.form, 0))
+        labels = self.form.labels
+        total = text_tokens(system_text(self.prompt, self.form, 0), (*labels, *self.form.definitions.values()))
+        total += text_tokens(json.dumps(answer_schema(self.form, 0), ensure_ascii=False), labels) + INJECTED
         for example in self._examples:
             height, width = example.prepared.pixels.shape[:2]
             tokens = image_tokens(width, height)
-            total += Span(tokens, tokens) + text_tokens(example_text(self.prompt, example.labels))
+            total += Span(tokens, tokens) + text_tokens(example_text(self.prompt, example.labels), example.labels)
         return total
 
     def _asked(self) -> dict[str, Any]:
@@ -221,18 +229,13 @@ class Claude:
             "encoding": ENCODING,
         }
 
-    def _fingerprint(self) -> str:
-        """Of question and reading; with a pinned version it is that of a run whose answers gave this version."""
-        read = digest(
-            {
-                "approach": self.name,
-                "question": self.question,
-                "taxonomy": self.taxonomy.digest,
-                "samples": self.parts,
-                "reading": READING,
-            }
-        )
-        return digest({"fingerprint": read, "model_version": self.model_version}) if self.model_version else read
+
+def _answer_tokens(form: Form) -> Span:
+    """Of the shortest and the longest answer that the schema admits, with numbers of up to three decimals."""
+    by_length = sorted(form.labels, key=lambda label: len(label.encode()))
+    shortest, longest = by_length[: form.guesses], by_length[-form.guesses :]
+    least = text_tokens(sample_answer(form, shortest, 0.05, spaced=False)).low
+    return Span(least, text_tokens(sample_answer(form, longest, 0.125, spaced=True), longest).high)
 
 
 def _endpoint(options: ClaudeOptions) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workbench.approaches.base import Options, Setting
 from workbench.approaches.claude_models import Model
@@ -61,6 +62,16 @@ class ClaudeOptions(Options):
     """Seconds to wait for an answer."""
     model_version: str = ""
     """What answers must give as their model; left out: what the first one gives."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("an address like https://… is wanted")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("an address without user, password and query is wanted")
+        return url
 
     @property
     def asked_model(self) -> str:

@@ -141,24 +141,14 @@ def guess_names(guesses: int) -> list[str]:
     return [f"guess_{number}" for number in range(1, guesses + 1)]
 
 
-def longest_answer(form: Form) -> str:
-    """The longest answer that the schema admits, with numbers of three decimals and generous spacing."""
-    longest = sorted(form.labels, key=lambda label: len(label.encode()), reverse=True)
+def sample_answer(form: Form, labels: Sequence[str], probability: float, spaced: bool) -> str:
+    """An answer that names these labels, written with or without spaces."""
     if form.protocol == "single":
-        return json.dumps({"label": longest[0], "confidence": 0.125}, ensure_ascii=False)
-    named = zip(guess_names(form.guesses), longest, strict=False)
-    return json.dumps({name: {"label": label, "probability": 0.125} for name, label in named}, ensure_ascii=False)
-
-
-def shortest_answer(form: Form) -> str:
-    """The shortest answer that the schema admits."""
-    shortest = sorted(form.labels, key=lambda label: len(label.encode()))
-    compact = (",", ":")
-    if form.protocol == "single":
-        return json.dumps({"label": shortest[0], "confidence": 1}, ensure_ascii=False, separators=compact)
-    named = zip(guess_names(form.guesses), shortest, strict=False)
-    answer = {name: {"label": label, "probability": 0} for name, label in named}
-    return json.dumps(answer, ensure_ascii=False, separators=compact)
+        answer: dict[str, Any] = {"label": labels[0], "confidence": probability}
+    else:
+        named = zip(guess_names(form.guesses), labels, strict=True)
+        answer = {name: {"label": label, "probability": probability} for name, label in named}
+    return json.dumps(answer, ensure_ascii=False, separators=None if spaced else (",", ":"))
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from workbench.approaches.aws import AwsOptions, lacks_aws
 from workbench.errors import ConfigError, CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{4,}|(AKIA|ASIA)[A-Z0-9]{12,})|(?i:bearer
 """What looks like a credential; a service or proxy might repeat one in an error."""
 
 _NO_KEY = "no credentials for Claude: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, or ANTHROPIC_PROFILE)"
-_NO_AWS = (
-    "no credentials for Bedrock: set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give"
-    " a profile"
-)
 
 
 def open_client(base_url: str, timeout: float) -> Anthropic:
@@ -67,21 +64,11 @@ def missing_key() -> str:
     return "" if found else _NO_KEY
 
 
-def missing_aws(profile: str) -> str:
+def missing_aws(region: str, profile: str) -> str:
     """What Bedrock would be asked without, in words; "" where credentials are found. Asks nobody."""
-    if os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
+    if os.environ.get("AWS_BEARER_TOKEN_BEDROCK") and not profile:
         return ""
-    from botocore.exceptions import BotoCoreError
-    from botocore.session import Session
-
-    try:
-        resolver = Session(profile=profile or None).get_component("credential_provider")
-        local = [provider for provider in resolver.providers if provider.METHOD not in ("iam-role", "container-role")]
-        found = any(provider.load() is not None for provider in local)
-    except BotoCoreError as error:
-        return f"no credentials for Bedrock: {type(error).__name__}, profile {profile!r}"
-    on_aws = any(os.environ.get(f"AWS_CONTAINER_CREDENTIALS_{kind}_URI") for kind in ("RELATIVE", "FULL"))
-    return "" if found or on_aws else _NO_AWS
+    return lacks_aws(AwsOptions(region=region, profile=profile), "claude")
 
 
 def failure(error: Exception, model: str) -> Exception:
@@ -93,7 +80,7 @@ def failure(error: Exception, model: str) -> Exception:
     if isinstance(error, APIConnectionError):
         return _cut_off(error)
     if isinstance(error, TypeError | RuntimeError) and ("authentication" in str(error) or "credentials" in str(error)):
-        return CredentialsError(f"{_NO_KEY}; for Bedrock, AWS credentials")
+        return CredentialsError(f"{_NO_KEY}; for Bedrock, AWS credentials are looked for")
     if isinstance(error, ValueError):  # a body that is no JSON
         return garbled()
     return error
