@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from workbench.config.store import store_folder
-from workbench.errors import InputError, WorkbenchError
+from workbench.errors import BudgetError, InputError, WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.dataset.opening import Opened
@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 class Commands(TyperGroup):
-    """Turns the package's own errors, and those of the file system, into one message and exit code 2."""
+    """Turns the package's own errors, and those of the file system, into one message and exit code 2 (1: no budget)."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base names a private class
         """Run the command; see the class."""
@@ -38,7 +38,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except WorkbenchError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
-            raise typer.Exit(2) from None
+            raise typer.Exit(1 if isinstance(error, BudgetError) else 2) from None
         except OSError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(2) from None
@@ -102,7 +102,12 @@ def note(text: str) -> None:
 
 def show_json(value: Any) -> None:
     """The result as one JSON object; what is not a finite number becomes null."""
-    typer.echo(json.dumps(_finite(value), ensure_ascii=False, indent=1, default=str))
+    typer.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """One JSON object as text; what is not a finite number becomes null."""
+    return json.dumps(_finite(value), ensure_ascii=False, indent=1, default=str)
 
 
 def show_table(rows: list[dict[str, Any]]) -> None:
