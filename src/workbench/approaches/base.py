@@ -31,6 +31,7 @@ APPROACHES: Mapping[str, str] = {
     "local-moderation": "workbench.approaches.local_moderation:LocalModeration",
     "rekognition-labels": "workbench.approaches.rekognition_labels:RekognitionLabels",
     "rekognition-moderation": "workbench.approaches.rekognition_moderation:RekognitionModeration",
+    "claude": "workbench.approaches.claude:Claude",
     "google-vision": "workbench.approaches.google_vision:GoogleVision",
 }
 """Name → `module:class`, imported when first asked for. To add one: write the file, add the line."""

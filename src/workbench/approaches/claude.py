@@ -140,7 +140,7 @@ class Claude(ClaudeBatches):
         try:
             answer = answer_of(self.client.messages.create(**request), self.tariff)
         except Exception as error:
-            failed = failure(error, self.model)
+            failed = failure(error, self.model, self.options.profile)
             if failed is error:
                 raise
         if failed is not None:

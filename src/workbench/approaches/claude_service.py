@@ -5,6 +5,7 @@ Nothing here repeats a request, and no message carries what a client knows of cr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from workbench.approaches.aws import AwsOptions, lacks_aws
+from workbench.approaches.aws_errors import translated
 from workbench.errors import ConfigError, CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
 
 if TYPE_CHECKING:
@@ -71,9 +73,10 @@ def missing_aws(region: str, profile: str) -> str:
     return lacks_aws(AwsOptions(region=region, profile=profile), "claude")
 
 
-def failure(error: Exception, model: str) -> Exception:
+def failure(error: Exception, model: str, profile: str = "") -> Exception:
     """What to raise for an exception of the client: of this package, without a trace of what was sent."""
     from anthropic import APIConnectionError, APIStatusError
+    from anthropic import CredentialsError as UnknownCredentialsError
 
     if isinstance(error, APIStatusError):
         return _refused(error, model)
@@ -81,9 +84,11 @@ def failure(error: Exception, model: str) -> Exception:
         return _cut_off(error)
     if isinstance(error, TypeError | RuntimeError) and ("authentication" in str(error) or "credentials" in str(error)):
         return CredentialsError(f"{_NO_KEY}; for Bedrock, AWS credentials are looked for")
-    if isinstance(error, ValueError):  # a body that is no JSON
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return garbled()
-    return error
+    if isinstance(error, UnknownCredentialsError):
+        return CredentialsError(f"Claude: {_plain(str(error))}; {_ADVICE}")
+    return translated(error, profile)
 
 
 def garbled() -> ServiceBusyError:
@@ -116,11 +121,15 @@ _ADVICE = "check the key or profile, and what it may do"
 def _told(error: APIStatusError) -> str:
     body: Any = error.body
     said = error.api_message or (body.get("message") if isinstance(body, dict) else None) or error.type or "no reason"
-    said = _KEY.sub("***", str(said))
-    said = said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}…"
     kind = f" {error.type}" if error.type else ""
     request = f" ({error.request_id})" if error.request_id else ""
-    return f"Claude: HTTP {error.status_code}{kind}: {said}{request}"
+    return f"Claude: HTTP {error.status_code}{kind}: {_plain(str(said))}{request}"
+
+
+def _plain(text: str) -> str:
+    """Without anything that looks like a credential, on one line, not too long."""
+    said = _KEY.sub("***", " ".join(text.split()))
+    return said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}…"
 
 
 def _cut_off(error: APIConnectionError) -> ServiceBusyError:
