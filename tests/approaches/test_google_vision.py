@@ -176,12 +176,16 @@ class TestLabelMap:
     @pytest.mark.parametrize(
         ("labels", "feature", "message"),
         [
-            ({"disc": ("x",)}, "labels", r"no term for 'stripes', 'checks'; list some \(descriptions of labels"),
-            ({}, "safe-search", r"list some \(adult, spoof, medical, violence, racy\)"),
-            ({**LABELS, "disk": ("x",)}, "labels", r"'disk' is no category of the taxonomy"),
-            ({**LABELS, "disc": ("mid:0bt9lr",)}, "labels", r"'disc': 'mid:0bt9lr': an id looks like mid:/m/0bt9lr"),
-            ({**LABELS, "disc": ("  ",)}, "labels", r"'disc': '  ' is empty"),
-            (LABELS, "safe-search", r"'disc': 'disc' is no term of safe search; it grades adult, spoof"),
+            ({"disc": ("x",)}, "labels", r"no terms for 'stripes', 'checks'; list labels of the service"),
+            ({**LABELS, "disc": ("midi:/m/0bt9lr",)}, "labels", r"none of `name:`, `mid:`; did you mean 'mid'"),
+            ({**GRADES, "disc": ("mid:/m/0bt9lr",)}, "safe-search", r"begins with 'mid':"),
+            ({**LABELS, "disk": ("x",)}, "labels", r"'disk' is no category of the taxonomy; did you mean 'disc'"),
+            ({**LABELS, "disc": ("mid: ",)}, "labels", r"'disc': 'mid: ' names no label"),
+            (
+                {**GRADES, "disc": ("disc",)},
+                "safe-search",
+                r"'disc': 'disc' is no term of safe search; it grades adult, spoof",
+            ),
         ],
     )
     def test_what_cannot_be_meant_is_refused(
@@ -189,6 +193,26 @@ class TestLabelMap:
     ) -> None:
         with pytest.raises(ConfigError, match=r"label map \[approaches\.google-vision\.labels\].*" + message):
             google_vision.GoogleVision.build(setting(labels, feature=feature))
+
+    def test_the_word_for_unknown_may_be_mapped_too(self, build: Build) -> None:
+        approach = build({**LABELS, "unknown": ("cloud",)})
+        assert approach.scores_unknown
+        scores = approach.parse({"labels": [label("", "cloud", 0.75)]})
+        assert {"disc": CENSORED, "stripes": CENSORED, "checks": CENSORED, "unknown": 0.75} == scores
+        assert not build().scores_unknown
+
+    @pytest.mark.parametrize(
+        ("address", "message"),
+        [
+            ("vision.googleapis.com", "an address like https"),
+            ("https://me:s3cret@vision.googleapis.com", "without user, password and query"),
+            ("https://vision.googleapis.com?key=s3cret", "without user, password and query"),
+        ],
+    )
+    def test_an_address_is_checked_and_a_secret_in_it_not_repeated(self, address: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=rf"approaches\.google-vision\.endpoint: .*{message}") as caught:
+            google_vision.GoogleVision.build(setting(endpoint=address))
+        assert "s3cret" not in str(caught.value)
 
 
 class TestIdentity:

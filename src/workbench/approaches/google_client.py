@@ -84,26 +84,17 @@ class VisionClient:
         ProviderError; no message holds a credential.
         """
         client = self._made()
-        from google.api_core.exceptions import GoogleAPICallError
-        from google.auth.exceptions import GoogleAuthError, TransportError
         from google.protobuf.json_format import ParseError
-        from requests import RequestException
 
         try:
             found = client.batch_annotate_images(request=dict(request), retry=None, timeout=_PATIENCE_SECONDS)
-        except GoogleAPICallError as error:
-            raise _refusal(error) from None
-        except TransportError:
-            raise ServiceBusyError("the service that gives Google's access tokens cannot be reached") from None
-        except GoogleAuthError as error:
-            raise CredentialsError(f"Google does not take the credentials: {_cut(error.args)}") from None
-        except RequestException as error:
-            raise _unanswered(error) from None
-        except (ParseError, ValueError):
+        except (ParseError, UnicodeDecodeError):
             return None
-        except (AttributeError, TypeError):  # the client reads an error that is no JSON object
-            raise ProviderError("provider_error", "Google Vision sent an error without a reason") from None
-        return found.responses[0] if len(found.responses) == 1 else None
+        except Exception as error:
+            failed = _meaning(error)
+        else:
+            return found.responses[0] if len(found.responses) == 1 else None
+        raise failed  # not within the handler: the original holds the request with its token
 
     def close(self) -> None:
         """Let go of connections; the next question opens new ones."""
@@ -157,6 +148,26 @@ def image_error(code: int, message: str) -> ProviderError:
     if code in (_THROTTLED, _UNAVAILABLE):
         return ServiceBusyError(words, throttled=code == _THROTTLED)
     return ProviderError("provider_error", words)
+
+
+def _meaning(error: Exception) -> Exception:
+    """What came instead of an answer, in this package's words; the error itself where it means none of this."""
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.auth.exceptions import GoogleAuthError, TransportError
+    from requests import RequestException
+
+    match error:
+        case GoogleAPICallError():
+            return _refusal(error)
+        case TransportError():
+            return ServiceBusyError("the service that gives Google's access tokens cannot be reached")
+        case GoogleAuthError():
+            return CredentialsError(f"Google does not take the credentials: {_cut(error.args)}")
+        case RequestException():
+            return _unanswered(error)
+        case AttributeError() | TypeError():  # the client reads an error that is no JSON object
+            return ProviderError("provider_error", "Google Vision sent an error without a reason")
+    return error
 
 
 def _refusal(error: Any) -> Exception:

@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workbench.approaches.base import Answer, Estimate, Options, Setting, read_options
 from workbench.approaches.google_client import ENDPOINT, VisionClient, image_error, lacking
+from workbench.approaches.vocabulary import Label, LabelMap, read_label_map
 from workbench.canonical import binary32, digest
 from workbench.errors import ConfigError, ProviderError
 from workbench.prepare.decode import Preparation, Prepared
@@ -37,7 +39,6 @@ _TERMS = ("adult", "spoof", "medical", "violence", "racy")
 _LIKELIHOODS = ("UNKNOWN", "VERY_UNLIKELY", "UNLIKELY", "POSSIBLE", "LIKELY", "VERY_LIKELY")
 """google.cloud.vision.v1.Likelihood, by number."""
 _GRADES = dict(zip(_LIKELIHOODS[1:], (0.0, 0.25, 0.5, 0.75, 1.0), strict=True))
-_PLACE = "label map [approaches.google-vision.labels]"
 _PRICE_NOTE = "the price table has no {name!r} (USD per image): put your own into [prices] of workbench.toml"
 
 
@@ -60,9 +61,20 @@ class VisionOptions(Options):
     metadata_server: bool = False
     """Take the credentials of the machine of Google's that this runs on; otherwise only files are looked at."""
 
+    @field_validator("endpoint")
+    @classmethod
+    def _an_address(cls, address: str) -> str:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+            raise ValueError("an address like https://eu-vision.googleapis.com is wanted")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("an address without user, password and query is wanted")
+        return address.rstrip("/")
+
 
 class GoogleVision:
-    """The score of a category is the highest among its terms.
+    """The score of a category is the highest among its terms: descriptions of labels, `mid:` and a label's id, or terms
+    of safe search.
 
     Labels: 0 to 1, CENSORED where no term of the category was told at or above the floor, and MISSING where the list
     was cut at `max_results` above the floor, so that more might have been told. Safe search: one of five grades,
@@ -72,7 +84,6 @@ class GoogleVision:
     name = "google-vision"
     preparation = Preparation(1024, 1024, "within", least=64, slimmest=16)
     complete = False
-    scores_unknown = False
     parallel = 8
     parts = 1
     rate = 0.0
@@ -81,13 +92,15 @@ class GoogleVision:
     def __init__(self, setting: Setting, options: VisionOptions) -> None:
         self.taxonomy = setting.taxonomy
         self._options = options
-        self._terms = read_terms(setting.label_map, setting.taxonomy.categories, options.feature)
+        labels = options.feature == "labels"
+        self._map = read_label_map(setting.label_map, setting.taxonomy, self.name, ("mid",) if labels else ())
+        if not labels:
+            _check_terms(self._map)
+        self.scores_unknown = setting.taxonomy.unknown in self._map.terms
         self._client = VisionClient(options.endpoint, options.quota_project, options.metadata_server)
         self._usd = setting.prices.of(_PRICES[options.feature])
-        labels = options.feature == "labels"
-        self.floors: Mapping[str, float] = (
-            dict.fromkeys(setting.taxonomy.categories, binary32(options.floor)) if labels else {}
-        )
+        floor = binary32(options.floor)
+        self.floors: Mapping[str, float] = dict.fromkeys(self._map.terms, floor) if labels else {}
         self.price_note = "" if self._usd is not None else _PRICE_NOTE.format(name=_PRICES[options.feature])
         self.model_version = f"{options.model} {options.model_version}".strip()
         self.question = digest(
@@ -103,8 +116,8 @@ class GoogleVision:
             {
                 "question": self.question,
                 "model_version": self.model_version,
-                "terms": self._terms,
-                "floor": options.floor if labels else None,
+                "labels": self._map.document,
+                "floors": self.floors,
                 "taxonomy": setting.taxonomy.digest,
             }
         )
@@ -152,68 +165,40 @@ class GoogleVision:
         most = {"max_results": options.max_results} if options.feature == "labels" else {}
         return {"type_": _CODES[options.feature], "model": options.model, **most}
 
-    def _label_scores(self, labels: Any) -> dict[str, float]:
-        told = _read_labels(labels)
-        lowest = min((score for _, _, score in told), default=0.0)
-        cut = len(told) >= self._options.max_results
+    def _label_scores(self, answer: Any) -> dict[str, float]:
+        labels = _read_labels(answer)
+        cut = len(labels) >= self._options.max_results
+        lowest = min((label.score for label in labels), default=0.0)
         scores = {}
-        for category, terms in self._terms.items():
-            score = max((score for mid, name, score in told if mid in terms or name in terms), default=CENSORED)
-            if score >= self.floors[category]:
-                scores[category] = score
-            elif not (cut and lowest > self.floors[category]):
-                scores[category] = CENSORED
+        for column, score in self._map.scores(labels).items():
+            if score >= self.floors[column]:
+                scores[column] = score
+            elif not (cut and lowest > self.floors[column]):
+                scores[column] = CENSORED
         return scores
 
-    def _grade_scores(self, grades: Any) -> dict[str, float]:
-        if not isinstance(grades, Mapping):
+    def _grade_scores(self, answer: Any) -> dict[str, float]:
+        if not isinstance(answer, Mapping):
             raise ProviderError("malformed_answer", "no safe search in the answer")
-        told = {term: _read_grade(grades.get(term)) for term in _TERMS}
-        wanted = {category: [told[term] for term in terms] for category, terms in self._terms.items()}
+        grades = {term: _read_grade(answer.get(term)) for term in _TERMS}
+        scores = self._map.scores(Label(term, grade) for term, grade in grades.items() if grade is not None)
+        graded = {term for term, grade in grades.items() if grade is not None}
         return {
-            category: max(found for found in grades if found is not None)
-            for category, grades in wanted.items()
-            if None not in grades
+            column: score
+            for column, score in scores.items()
+            if all(term.text in graded for term in self._map.terms[column])
         }
 
 
-def read_terms(
-    label_map: Mapping[str, tuple[str, ...]], categories: tuple[str, ...], feature: str
-) -> dict[str, tuple[str, ...]]:
-    """Category → its terms as they are looked for, sorted, in the order of `categories`.
-
-    Labels: a description (case and spacing do not matter), or `mid:` and the service's id of it. Safe search: one
-    of its five terms. Raises ConfigError for a category without terms, one the taxonomy does not have, and a term
-    that cannot be meant.
-    """
-    for name in label_map:
-        if name not in categories:
-            raise ConfigError(f"{_PLACE}: {name!r} is no category of the taxonomy")
-    missing = [name for name in categories if not label_map.get(name)]
-    if missing:
-        wanted = "descriptions of labels, or mid:/m/…" if feature == "labels" else ", ".join(_TERMS)
-        raise ConfigError(f"{_PLACE}: no term for {', '.join(map(repr, missing))}; list some ({wanted})")
-    return {name: tuple(sorted({_term(name, label, feature) for label in label_map[name]})) for name in categories}
-
-
-def _term(category: str, written: str, feature: str) -> str:
-    term, place = _plain(written), f"{_PLACE}, {category!r}: {written!r}"
-    if feature == "safe-search":
-        if term not in _TERMS:
-            raise ConfigError(f"{place} is no term of safe search; it grades {', '.join(_TERMS)}")
-        return term
-    mid = written.strip().removeprefix("mid:").strip()
-    if written.strip().startswith("mid:"):
-        if not mid.startswith("/"):
-            raise ConfigError(f"{place}: an id looks like mid:/m/0bt9lr")
-        return f"mid:{mid}"
-    if not term:
-        raise ConfigError(f"{place} is empty")
-    return term
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.split()).casefold()
+def _check_terms(label_map: LabelMap) -> None:
+    """Safe search has five terms, and other words are not graded."""
+    for column, terms in label_map.terms.items():
+        for term in terms:
+            if term.text not in _TERMS:
+                raise ConfigError(
+                    f"label map [approaches.google-vision.labels], {column!r}: {term.text!r} is no term of safe "
+                    f"search; it grades {', '.join(_TERMS)}"
+                )
 
 
 def _labels_of(found: Any) -> dict[str, Any]:
@@ -240,18 +225,17 @@ def _grades_of(found: Any) -> dict[str, Any]:
     return {"safe_search": {term: _LIKELIHOODS[grade] if grade in known else grade for term, grade in told.items()}}
 
 
-def _read_labels(labels: Any) -> list[tuple[str, str, float]]:
-    """(`mid:` and id, plain description, score) of each label."""
-    if not isinstance(labels, list):
+def _read_labels(answer: Any) -> list[Label]:
+    if not isinstance(answer, list):
         raise ProviderError("malformed_answer", "no list of labels in the answer")
     try:
-        told = [(f"mid:{label['mid']}", _plain(label["description"]), label["score"]) for label in labels]
-    except (KeyError, TypeError, AttributeError) as error:
+        told = [(str(label["description"]), str(label["mid"]), label["score"]) for label in answer]
+    except (KeyError, TypeError) as error:
         raise ProviderError("malformed_answer", f"a label without its parts: {error}") from None
-    for _, name, score in told:
+    for name, _, score in told:
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise ProviderError("bad_probability", f"label {name[:100]!r} has the score {str(score)[:40]!r}")
-    return [(mid, name, binary32(score)) for mid, name, score in told]
+    return [Label(name, binary32(score), {"mid": (mid,)}) for name, mid, score in told]
 
 
 def _read_grade(grade: Any) -> float | None:
