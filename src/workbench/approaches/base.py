@@ -31,6 +31,7 @@ APPROACHES: Mapping[str, str] = {
     "local-moderation": "workbench.approaches.local_moderation:LocalModeration",
     "rekognition-labels": "workbench.approaches.rekognition_labels:RekognitionLabels",
     "rekognition-moderation": "workbench.approaches.rekognition_moderation:RekognitionModeration",
+    "rekognition-custom": "workbench.approaches.rekognition_custom:RekognitionCustom",
     "claude": "workbench.approaches.claude:Claude",
     "google-vision": "workbench.approaches.google_vision:GoogleVision",
 }
