@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import botocore.session
+import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -213,3 +216,25 @@ def _limit_faults(shape: Shape, value: Any, place: str) -> Iterator[str]:
         yield f"{place} is not of the pattern {limits['pattern']}"
     if "enum" in limits and value not in limits["enum"]:
         yield f"{place} is none of {limits['enum']}"
+
+
+KEY, SECRET = "AKIDEXAMPLE0000", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
+"""Nobody's."""
+
+
+def only_these(environment: pytest.MonkeyPatch, folder: Path, config: str = "", **variables: str) -> None:
+    """Nothing of the machine's AWS settings: this text of a configuration file and these variables, no role of EC2."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        environment.delenv(name)
+    (folder / "aws-config").write_text(config, encoding="utf-8")
+    environment.setenv("AWS_CONFIG_FILE", str(folder / "aws-config"))
+    environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "aws-credentials"))
+    environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    environment.setenv("HOME", str(folder))
+    for name, value in variables.items():
+        environment.setenv(name, value)
+
+
+def with_keys(environment: pytest.MonkeyPatch, folder: Path) -> None:
+    """KEY and SECRET in the environment, and nothing else of the machine's AWS settings."""
+    only_these(environment, folder, AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET)

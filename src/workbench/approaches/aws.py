@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Collection
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -154,7 +156,9 @@ class Connection:
             user_agent_extra="workbench",
         )
         url = self._options.endpoint_url or None
-        return _client(self._options, self.service, self.region or None, endpoint_url=url, config=config)
+        client = _client(self._options, self.service, self.region or None, endpoint_url=url, config=config)
+        client.meta.events.register("before-parse", _check_whole)
+        return client
 
 
 def lacks_aws(options: AwsOptions, name: str) -> str:
@@ -180,6 +184,27 @@ def lacks_aws(options: AwsOptions, name: str) -> str:
     if not options.profile and _on_ec2():
         return ""
     return f"no AWS credentials: `aws configure` or `aws sso login` sets them up; {where} picks among them"
+
+
+def _check_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:
+    """Refuse half an answer and what is no JSON: botocore would take either for an answer without content."""
+    from botocore.exceptions import IncompleteReadError
+    from botocore.parsers import ResponseParserError
+
+    if operation_model.service_model.metadata["protocol"] != "json":
+        return
+    body, headers = response_dict["body"], response_dict["headers"]
+    expected = headers.get("Content-Length", "")
+    if expected.isdigit() and len(body) != int(expected):
+        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=int(expected))
+    if response_dict["status_code"] == HTTPStatus.OK:
+        shape = operation_model.output_shape
+        try:
+            content = json.loads(body) if body or (shape and shape.members) else {}
+        except ValueError as error:
+            raise ResponseParserError(f"{len(body)} bytes: {error}") from None
+        if not isinstance(content, dict):
+            raise ResponseParserError(f"{len(body)} bytes of JSON that are no object")
 
 
 def _session(options: AwsOptions) -> Any:

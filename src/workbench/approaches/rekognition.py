@@ -125,6 +125,10 @@ class Detection:
         except (AttributeError, KeyError, TypeError) as error:
             raise ProviderError("malformed_answer", f"not a list of labels: {type(error).__name__}: {error}") from None
 
+    def close(self) -> None:
+        """Let go of the connections that are open."""
+        self.connection.close()
+
     def malformed(self, detail: str) -> ProviderError:
         """An answer that was paid for and cannot be used."""
         return ProviderError("malformed_answer", detail, self._usd or 0.0)
