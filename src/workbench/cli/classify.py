@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.approaches.base import APPROACHES, Setting, build_approach, learner_class
+from workbench.approaches.base import (
+    APPROACHES,
+    Approach,
+    Service,
+    Setting,
+    approach_class,
+    build_approach,
+    learner_class,
+)
 from workbench.cli.console import (
     ConfigOption,
     DatasetArgument,
@@ -17,12 +26,15 @@ from workbench.cli.console import (
     answers_path,
     check_target,
     files_of,
+    finite,
     interactive,
     note,
     show,
     show_json,
     show_table,
 )
+from workbench.errors import ConfigError
+from workbench.runs.limits import USUAL, Limits
 
 if TYPE_CHECKING:
     from workbench.dataset.opening import Opened
@@ -33,6 +45,28 @@ _LINES = (".jsonl", ".ndjson")
 ApproachOption = Annotated[str, typer.Option("--approach", help=f"One of: {', '.join(APPROACHES)}.")]
 ModelOption = Annotated[
     Path | None, typer.Option("--model", help="Trained artefact; by default the one trained on this data set.")
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option("--budget", min=0, callback=finite, metavar="USD", help="Stop before this could be exceeded."),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-rate",
+        callback=finite,
+        metavar="CALLS",
+        help="Calls per second; by default what the service is known to admit.",
+    ),
+]
+VersionOption = Annotated[
+    str,
+    typer.Option(
+        "--model-version",
+        metavar="VERSION",
+        help="The model version that a service's answers must name, where it is known or several are kept.",
+        show_default=False,
+    ),
 ]
 
 
@@ -76,12 +110,23 @@ def classify_dataset(
             show_default="DATASET-APPROACH.parquet",
         ),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be asked and what is cached, and stop.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be asked, what is cached, what it would cost, and stop.")
+    ] = False,
     model: ModelOption = None,
+    budget: BudgetOption = None,
+    max_rate: RateOption = None,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Calls under way at once, at most.")] = USUAL.max_in_flight,
+    seconds_per_image: Annotated[
+        float, typer.Option(min=0, callback=finite, help="For all attempts at one image together.")
+    ] = USUAL.seconds_per_image,
+    model_version: VersionOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run one approach over every image. What was answered before is not asked again, also after a crash.
+
+    A service is asked as fast as it takes it; `--plan` says what that would cost, without asking anybody.
 
     Example: `workbench classify fashion --approach local-cnn -o local-cnn.parquet`
     """
@@ -95,13 +140,15 @@ def classify_dataset(
     path = out or Path(f"{opened.dataset.name}-{approach}.parquet")
     inputs = (*files_of(opened, dataset, config), *([model] if model else []))
     check_target(path, *inputs, suffixes=(".parquet", *_LINES))
-    built = build_approach(approach, opened.dataset, setting_for(opened, approach, model))
+    limits = Limits(max_rate, max_in_flight, budget, seconds_per_image)
+    setting = setting_for(opened, approach, model, model_version)
+    built = build_approach(approach, opened.dataset, setting)
     with AnswerCache(answers_path()) as cache:
         if plan:
-            planned = plan_run(opened.dataset, built, cache, progress=interactive())
+            planned = plan_run(opened.dataset, built, cache, interactive(), limits)
             show_json(asdict(planned)) if as_json else show(str(planned))
             return
-        table = classify(opened.dataset, built, cache, progress=interactive())
+        table = classify(opened.dataset, built, cache, interactive(), limits, partial(_lacks, built, setting))
     if path.suffix in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
@@ -110,27 +157,46 @@ def classify_dataset(
     _show_run(table, path, as_json)
 
 
-def setting_for(opened: Opened, approach: str, model: Path | None = None) -> Setting:
-    """What an approach is built from, for this data set and this user."""
+def setting_for(opened: Opened, approach: str, model: Path | None = None, model_version: str = "") -> Setting:
+    """What an approach is built from, for this data set and this user.
+
+    Raises ConfigError for a model version of an approach that is no service: it states its own.
+    """
     from workbench.config.store import store_folder
 
+    options = dict(opened.options(approach))
+    if model_version:
+        if not hasattr(approach_class(approach), "lacks"):
+            raise ConfigError(f"{approach} states its model version itself; leave out `--model-version`")
+        options["model_version"] = model_version
     return Setting(
         opened.dataset.taxonomy,
         opened.label_map(approach),
         store_folder(),
         model,
-        opened.options(approach),
+        options,
         opened.prices,
     )
 
 
+def _lacks(approach: Approach, setting: Setting) -> str:
+    """What is missing to ask; "" for an approach of this machine."""
+    return approach.lacks(setting) if isinstance(approach, Service) else ""
+
+
 def _show_run(table: PredictionTable, path: Path, as_json: bool) -> None:
+    from workbench.runs.runner import STANDING_USD
+
     outcomes = table.frame["outcome"].value_counts()
-    asked = int((~table.frame["cached"] & (table.frame["outcome"] == "ok")).sum())
+    asked = int((~table.frame["cached"]).sum())
+    cached = int((table.frame["cached"] & (table.frame["outcome"] == "ok")).sum())
+    spent = float(table.frame["cost_usd"].sum()) + float(table.info.settings.get(STANDING_USD, 0.0))
     if as_json:
         counts = {str(name): int(count) for name, count in outcomes.items()}
-        show_json({"run": str(path), "images": len(table), "asked": asked, "outcomes": counts})
+        facts = {"images": len(table), "asked": asked, "cached": cached, "spent_usd": spent, "outcomes": counts}
+        show_json({"run": str(path), **facts})
         return
     origin = table.info.origin
-    show(f"{path}: {len(table)} images by {origin.approach} ({origin.model_version}), {asked} asked")
+    told = f"{len(table)} images by {origin.approach} ({origin.model_version})"
+    show(f"{path}: {told}, {asked} asked, {cached} cached, {spent:.4f} USD spent")
     show_table([{"outcome": str(name), "images": int(count)} for name, count in outcomes.items()])

@@ -49,8 +49,8 @@ class Answers:
         self._question = question_of(approach)
         self._serves = isinstance(approach, Service)
         self.parts = approach.parts if isinstance(approach, Service) else 1
-        self._pinned = str(getattr(approach, "expects", ""))
-        self._version = approach.model_version or self._pinned or self._only_version()
+        self._pinned = approach.model_version or str(getattr(approach, "expects", ""))
+        self._version = self._pinned or self._only_version()
         self._observed = False
         self._noted: set[str] = set()
         self._keys: dict[tuple[str, int], str] = {}
@@ -106,7 +106,8 @@ class Answers:
         return replace(row, latency_ms=sum(answer.latency_ms for answer in answers.values()))
 
     def _alone(self, raw: Mapping[str, Any]) -> Row:
-        return self._reader.read(raw if self.parts == 1 else {"parts": [raw]})
+        """How an answer reads by itself: as if every part had been answered so."""
+        return self._reader.read(raw if self.parts == 1 else {"parts": [raw] * self.parts})
 
     def _store(self, cache: AnswerCache, pixels: str, part: int, kept: KeptAnswer, outcome: str) -> None:
         key = self._key(kept.model_version, part)
@@ -168,7 +169,7 @@ class Answers:
             self._observed = True
         if observed == expected:
             return
-        if not self._serves or self._approach.model_version:
+        if not self._serves:
             raise RunError(
                 f"{self._approach.name}: {where} comes from model version {observed!r}, but this approach, and with it"
                 f" the answers kept under its fingerprint, is of {expected!r}; a run does not mix versions: update the"
