@@ -52,12 +52,14 @@ class Pipeline:
     """The way of one image, for one approach and one run; usable from several threads.
 
     `asker` asks a service; a pipeline without one asks as it is, which is right for an approach of this machine, and
-    for looking and keeping alone.
+    for looking and keeping alone. `remembers`: a picture that failed is not asked about again, as is right for a run.
 
     Raises RunError where answers of several model versions are kept and nothing says which one counts.
     """
 
-    def __init__(self, approach: Approach, cache: AnswerCache | None, asker: Asker | None = None) -> None:
+    def __init__(
+        self, approach: Approach, cache: AnswerCache | None, asker: Asker | None = None, remembers: bool = True
+    ) -> None:
         self.approach = approach
         self.cache = cache
         self.answers = Answers(approach, cache)
@@ -67,6 +69,7 @@ class Pipeline:
         self._service = approach if isinstance(approach, Service) else None
         self._preparation_id = approach.preparation.id
         self._ahead = threading.BoundedSemaphore(self._asker.ahead)
+        self._remembers = remembers
         self._lock = threading.Lock()
         self._asked: dict[str, Future[Row] | Row] = {}
         """By pixels: what is being asked, and what failed in this run; what succeeded is in the cache."""
@@ -199,13 +202,16 @@ class Pipeline:
         try:
             row = self._ask(image_id, question, leave)
         except BaseException as error:
+            if not self._remembers:
+                with self._lock:
+                    del self._asked[question.pixels]
             mine.set_exception(error)
             raise
         with self._lock:
-            if row.outcome == OK:
-                del self._asked[question.pixels]
-            else:
+            if self._remembers and row.outcome != OK:
                 self._asked[question.pixels] = row
+            else:
+                del self._asked[question.pixels]
         mine.set_result(row)
         return row
 
