@@ -25,6 +25,8 @@ _LONGEST_MESSAGE = 300
 _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{4,}|(AKIA|ASIA)[A-Z0-9]{12,})|(?i:bearer\s+\S+)")
 """What looks like a credential; a service or proxy might repeat one in an error."""
 
+_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SECRET_ACCESS_KEY")
+
 _NO_KEY = "no credentials for Claude: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, or ANTHROPIC_PROFILE)"
 
 
@@ -128,6 +130,9 @@ def _told(error: APIStatusError) -> str:
 
 def _plain(text: str) -> str:
     """Without anything that looks like a credential, on one line, not too long."""
+    for name in _SECRETS:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "***")
     said = _KEY.sub("***", " ".join(text.split()))
     return said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}…"
 
