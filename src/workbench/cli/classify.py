@@ -148,7 +148,7 @@ def classify_dataset(
             planned = plan_run(opened.dataset, built, cache, interactive(), limits)
             show_json(asdict(planned)) if as_json else show(str(planned))
             return
-        table = classify(opened.dataset, built, cache, interactive(), limits, partial(_lacks, built, setting))
+        table = classify(opened.dataset, built, cache, interactive(), limits, partial(missing_to_ask, built, setting))
     if path.suffix in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
@@ -179,7 +179,7 @@ def setting_for(opened: Opened, approach: str, model: Path | None = None, model_
     )
 
 
-def _lacks(approach: Approach, setting: Setting) -> str:
+def missing_to_ask(approach: Approach, setting: Setting) -> str:
     """What is missing to ask; "" for an approach of this machine."""
     return approach.lacks(setting) if isinstance(approach, Service) else ""
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli import (
+    bench_llm,
     cache,
     classify,
     dataset,
@@ -53,6 +54,7 @@ for function, name in (
     (forecast.forecast_policy, "forecast"),
     (report.report_runs, "report"),
     (stress.stress_approach, "stress"),
+    (bench_llm.bench_protocols, "bench-llm"),
     (decide.print_schema, "schema"),
 ):
     app.command(name, no_args_is_help=name not in ("demo", "schema", "init"))(function)

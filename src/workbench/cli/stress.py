@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.approaches.base import build_approach
-from workbench.cli.classify import ApproachOption, ModelOption, setting_for
+from workbench.cli.classify import (
+    ApproachOption,
+    BudgetOption,
+    ModelOption,
+    RateOption,
+    VersionOption,
+    missing_to_ask,
+    setting_for,
+)
 from workbench.cli.console import (
     ConfigOption,
     DatasetArgument,
@@ -26,6 +35,7 @@ from workbench.cli.console import (
     show_table,
 )
 from workbench.errors import InputError
+from workbench.runs.limits import Limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +69,9 @@ def stress_approach(
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be asked and what is cached, and stop.")] = False,
     model: ModelOption = None,
+    budget: BudgetOption = None,
+    max_rate: RateOption = None,
+    model_version: VersionOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,15 +100,17 @@ def stress_approach(
         raise InputError(f"{path}: the file of results has to end in .json")
     check_target(path.with_suffix(".png"), *inputs, suffixes=(".png",))
     read = None if policy is None else read_policy(policy)
-    built = build_approach(approach, opened.dataset, setting_for(opened, approach, model))
+    setting = setting_for(opened, approach, model, model_version)
+    built, limits = build_approach(approach, opened.dataset, setting), Limits(max_rate=max_rate, budget_usd=budget)
     sample = draw_sample(opened.dataset, split, images, seed)
     with tempfile.TemporaryDirectory(prefix="workbench-stress-") as folder, AnswerCache(answers_path()) as cache:
         stressed = stress_dataset(sample, Path(folder), seed)
         if plan:
-            planned = plan_run(stressed.dataset, built, cache, progress=interactive())
+            planned = plan_run(stressed.dataset, built, cache, interactive(), limits)
             show_json(asdict(planned)) if as_json else show(str(planned))
             return
-        table = classify(stressed.dataset, built, cache, progress=interactive())
+        lacks = partial(missing_to_ask, built, setting)
+        table = classify(stressed.dataset, built, cache, interactive(), limits, lacks)
         sensitive = opened.project is not None and opened.project.sensitive
         pictures = {} if sensitive else _examples(stressed)
     measures = measure_flips(table, stressed.copies, read, measured_on=split)
@@ -108,7 +123,9 @@ def stress_approach(
         return
     origin = table.info.origin
     asked = int((~table.frame["cached"]).sum())
-    show(f"{origin.approach} ({origin.model_version}), {len(sample)} images of {split}, {asked} questions asked")
+    spent = float(table.frame["cost_usd"].sum())
+    told = f"{len(sample)} images of {split}, {asked} questions asked, {spent:.4f} USD spent"
+    show(f"{origin.approach} ({origin.model_version}), {told}")
     _show(measures, stressed)
     if read is not None and read.evidence.draft.prevalence is not None:
         note("the policy promises precision for a stated mix of images; here it is counted in the mix of these images")
