@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Collection
-from functools import cached_property
+from functools import cache, cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -210,7 +210,17 @@ def _check_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:
 def _session(options: AwsOptions) -> Any:
     import botocore.session
 
-    return botocore.session.Session(profile=options.profile or None)
+    session = botocore.session.Session(profile=options.profile or None)
+    session.register_component("data_loader", _loader(os.environ.get("AWS_DATA_PATH")))
+    return session
+
+
+@cache
+def _loader(path: str | None) -> Any:
+    """What reads botocore's descriptions of services; it remembers them, and they are most of the work of a client."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader(path)
 
 
 def _client(options: AwsOptions, service: str, region: str | None, **more: Any) -> Any:
