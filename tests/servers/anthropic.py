@@ -18,6 +18,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -400,14 +401,20 @@ def _check_image(place: str, source: Mapping[str, Any], most_bytes: int, most_pi
 
 def _opened(source: Mapping[str, Any], place: str = "image") -> Image.Image:
     try:
-        image = Image.open(BytesIO(base64.b64decode(source["data"], validate=True)))
+        return _decoded(source["data"], source.get("media_type", ""))
+    except ValueError as error:
+        raise _invalid(f"{place}.source.base64: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _decoded(data: str, media_type: str) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(base64.b64decode(data, validate=True)))
         image.load()
     except (binascii.Error, OSError) as error:
-        raise _invalid(f"{place}.source.base64: Could not process image") from error
-    if Image.MIME[image.format or ""] != source.get("media_type"):
-        raise _invalid(
-            f"{place}.source.base64: The image was specified using the {source.get('media_type')} media type"
-        )
+        raise ValueError("Could not process image") from error
+    if Image.MIME[image.format or ""] != media_type:
+        raise ValueError(f"The image was specified using the {media_type} media type")
     return image
 
 

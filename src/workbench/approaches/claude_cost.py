@@ -130,7 +130,7 @@ def text_tokens(text: str, names: Iterable[str] = ()) -> Span:
     space, and per byte of all else. `names` are the stretches of it that may be no English words: per two letters.
     """
     most = _most(text, 3) + sum(_most(name, 2) - _most(name, 3) for name in names)
-    return Span(int(len(text.encode()) / _BYTES_PER_TOKEN), most)
+    return Span(min(most, int(len(text.encode()) / _BYTES_PER_TOKEN)), most)
 
 
 def _most(text: str, letters: int) -> int:
