@@ -344,8 +344,7 @@ def test_it_runs_as_a_program() -> None:
     )
     assert asking.detect_labels(Image={"Bytes": picture()})["Labels"]
     with pytest.raises(asking.exceptions.ProvisionedThroughputExceededException):
-        for _ in range(100):
-            asking.detect_labels(Image={"Bytes": picture()})
+        [asking.detect_labels(Image={"Bytes": picture()}) for _ in range(100)]
     asking.close()
     said, _ = program.communicate()
     counts = json.loads(said)["replies"]
