@@ -115,7 +115,8 @@ def estimate_cost(
         highs.append(usd(Usage(asked.high, told.high, write_5m=prefix.high)))
     low = None if None in lows else min(price for price in lows if price is not None)
     high = None if None in highs else max(price for price in highs if price is not None)
-    return Estimate(low, high, (prefix + asked).high, (told.low, told.high))
+    sent = prefix + asked
+    return Estimate(low, high, (sent.low + sent.high) // 2, (told.low, told.high))
 
 
 def image_tokens(width: int, height: int) -> int:
