@@ -106,7 +106,7 @@ class Pair:
     difference: float
     """First less second."""
     low: float
-    """Of the interval, whose error is shared among all pairs (Bonferroni)."""
+    """Of the interval, whose error is shared among all pairs (Bonferroni); NaN where nothing can be told."""
     high: float
     better: str
     """The one that is better beyond chance; "" for neither."""
@@ -217,14 +217,17 @@ def measure_protocols(
     drawn = _resampled(measure, groups, resamples, seed)
     tail = (1 - confidence) / 2
     low, high = _quantiles(drawn, tail)
-    pairs = _compare(trials, value, drawn, confidence, enough=len(np.unique(groups)) >= FEWEST_GROUPS)
+    by_name = {trial.name: reading for trial, reading in zip(trials, readings, strict=True)}
+    pairs = _compare(by_name, groups, value, drawn, confidence)
     protocols = []
     for number, (trial, reading) in enumerate(zip(trials, readings, strict=True)):
         figures_of = {
             name: Estimate(float(value[number, at]), float(low[number, at]), float(high[number, at]))
             for at, name in enumerate(_RESAMPLED)
         }
-        calibrated = _calibration(reading, groups, Sampling(BINS, _CALIBRATION_RESAMPLES, confidence, seed))
+        calibrated = _calibration(
+            reading, groups, Sampling(BINS, min(resamples, _CALIBRATION_RESAMPLES), confidence, seed)
+        )
         protocols.append(_protocol(trial, reading, figures_of, calibrated, _ranks(trial.name, pairs)))
     return ProtocolMeasures(tuple(protocols), pairs, at_least, certified_at, confidence, describe_splits(first.splits))
 
@@ -330,20 +333,34 @@ def _quantiles(drawn: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compare(
-    trials: Sequence[Trial], value: np.ndarray, drawn: np.ndarray, confidence: float, *, enough: bool
+    readings: Mapping[str, _Reading], groups: np.ndarray, value: np.ndarray, drawn: np.ndarray, confidence: float
 ) -> tuple[Pair, ...]:
-    both = list(combinations(range(len(trials)), 2))
+    """All pairs, by a t interval around the difference with the bootstrap's standard error.
+
+    Its degrees of freedom are one less than the groups in which either way is wrong, or right if these are fewer: where
+    few images tell, percentiles of the bootstrap err more often than they say (measured: 10 % instead of 5 %).
+    """
+    from scipy.stats import t as student
+
+    both = list(combinations(enumerate(readings), 2))
     tail = (1 - confidence) / 2 / max(1, len(both))
+    enough = len(np.unique(groups)) >= FEWEST_GROUPS
     pairs = []
     for measure, sign in RANKED.items():
         at = _RESAMPLED.index(measure)
-        for one, other in both:
-            low, high = (float(limit) for limit in _quantiles(drawn[one, at] - drawn[other, at], tail))
+        for (one, name), (other, rival) in both:
+            right, right_too = readings[name].right, readings[rival].right
+            told = min(len(np.unique(groups[rows])) for rows in (right | right_too, ~(right & right_too)))
+            spread = drawn[one, at] - drawn[other, at]
+            difference = float(value[one, at] - value[other, at])
+            low = high = np.nan
+            if told > 1 and np.isfinite(spread).sum() > 1:
+                reach = float(student.isf(tail, told - 1)) * float(np.nanstd(spread, ddof=1))
+                low, high = difference - reach, difference + reach
             better = ""
             if enough and (low > 0 or high < 0):
-                better = trials[one if (low > 0) == (sign > 0) else other].name
-            difference = float(value[one, at] - value[other, at])
-            pairs.append(Pair(measure, trials[one].name, trials[other].name, difference, low, high, better))
+                better = name if (low > 0) == (sign > 0) else rival
+            pairs.append(Pair(measure, name, rival, difference, low, high, better))
     return tuple(pairs)
 
 
