@@ -19,6 +19,7 @@ from typing import Any
 from drawn import KINDS
 from servers import anthropic, aws_json, custom_labels, google, rekognition
 from servers.base import Reply, Seen, StandIn
+from servers.custom_world import storage_server
 
 TOY = "brightness"
 """The approach that ARCHITECTURE.md shows; it stands in no dictionary."""
@@ -56,8 +57,10 @@ class Case:
     name: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    other_labels: Mapping[str, tuple[str, ...]] | None = None
-    """A label map that reads the same answers differently; None where there are no label maps."""
+    other_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """A label map that reads the same answers differently."""
+    other_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that do, where there is no label map."""
     categories: tuple[str, ...] = KINDS
     """Of the taxonomy it is built for."""
     service: Service | None = None
@@ -100,21 +103,11 @@ _REKOGNITION = Service(
 
 @contextmanager
 def _custom_labels() -> Iterator[custom_labels.CustomLabels]:
-    """With an S3 of moto's beside it, in which a bucket stands; its hours pass in no time."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    storage = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    storage.start()
-    host, port = storage.get_host_and_port()
-    objects = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    objects.create_bucket(Bucket=_BUCKET)
-    try:
-        with custom_labels.CustomLabels(objects, speed=1e7) as server:
+    """With S3 and a bucket beside it; its hours pass in no time."""
+    with storage_server() as storage:
+        storage.client.create_bucket(Bucket=_BUCKET)
+        with custom_labels.CustomLabels(storage.client, speed=1e7) as server:
             yield server
-    finally:
-        objects.close()
-        storage.stop()
 
 
 def _custom_options(server: StandIn) -> Mapping[str, Any]:
@@ -172,7 +165,7 @@ CASES: Mapping[str, Case] = {
         other_labels={"disc": ("stripes",), "stripes": ("disc",), "checks": ("checks",)},
         service=_CUSTOM,
     ),
-    "claude": Case("claude", service=_CLAUDE),
+    "claude": Case("claude", other_options={"samples": 2}, service=_CLAUDE),
     "google-vision": Case(
         "google-vision",
         {"disc": ("disc",), "stripes": ("stripes",), "checks": ("mid:/m/0ch3ck",)},

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from traceback import walk_tb
 from typing import Any
 
 from workbench.errors import CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
@@ -60,6 +61,8 @@ def translated(error: Exception, profile: str, price_usd: float = 0.0, later: Co
             return ProviderError("malformed_answer", f"not the service's JSON: {said}", price_usd)
         case boto.BotoCoreError():
             return PrerequisiteError(f"AWS cannot be asked with these settings: {said}")
+        case AttributeError() if _in_parser(error):
+            return ServiceBusyError("an error came back that is not in the service's form, as from a proxy")
     return error
 
 
@@ -71,6 +74,12 @@ def plain(text: str) -> str:
         if secret := os.environ.get(name):
             first = first.replace(secret, "…")
     return _SECRETS.sub("…", first)[:_LONGEST_MESSAGE]
+
+
+def _in_parser(error: Exception) -> bool:
+    """Raised where botocore reads an error's body, which it takes for a JSON object."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") == "botocore.parsers"
 
 
 def _refused(response: dict[str, Any], profile: str, later: Collection[str]) -> Exception:

@@ -166,7 +166,7 @@ def _meaning(error: Exception) -> Exception:
         case RequestException():
             return _unanswered(error)
         case AttributeError() | TypeError():  # the client reads an error that is no JSON object
-            return ProviderError("provider_error", "Google Vision sent an error without a reason")
+            return ServiceBusyError("an error came back that is not in Google's form, as from a proxy")
     return error
 
 
