@@ -15,7 +15,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -69,6 +69,8 @@ class BatchDesk:
         """Asked about the parameters of each question when its batch ends."""
         self.drop_answers = 0
         """So many batches are taken, and the connection is closed without a word."""
+        self.answer_delay = 0.0
+        """Seconds between taking a batch and saying so."""
         self.held: dict[str, Held] = {}
         self.asked: Counter[str] = Counter()
         """How often each question (digest of its parameters) was taken."""
@@ -119,11 +121,12 @@ class BatchDesk:
             raise _invalid("requests: custom_id must be unique within the batch")
         self.asked.update(_digest(request["params"]) for request in requests)
         name = f"msgbatch_{len(self.held) + 1:02}{hashlib.sha256(seen.body).hexdigest()[:22]}"
-        self.held[name] = held = Held(name, self.now, requests, self.now + timedelta(seconds=self.takes))
+        now = self.now
+        self.held[name] = held = Held(name, now, requests, now + timedelta(seconds=self.takes))
         if self.drop_answers:
             self.drop_answers -= 1
             return Reply(200, b"", dropped=True)
-        return _sent(MessageBatch, self._shown(held))
+        return replace(_sent(MessageBatch, self._shown(held)), delay=self.answer_delay)
 
     def _list(self, query: Mapping[str, str]) -> Reply:
         newest_first = sorted(self.held.values(), key=lambda held: held.created, reverse=True)
