@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from drawn import KINDS, Row, draw, draw_dataset
 from servers.aws_json import failure, with_keys
@@ -21,6 +22,7 @@ from servers.custom_labels import labels_of
 from servers.custom_world import Storage, World, custom_world, storage_server, with_prices
 from workbench.approaches.custom_artefact import Trained, read_trained
 from workbench.approaches.rekognition_custom import RekognitionCustom
+from workbench.cli.main import app
 from workbench.dataset.images import Dataset
 from workbench.errors import ConfigError, CredentialsError, DatasetError, PrerequisiteError
 from workbench.records import Taxonomy
@@ -361,7 +363,7 @@ class TestWhatIsKept:
         assert (
             "1.00 hours of training at a price that is not known; F1 0.875" in RekognitionCustom.remarks(learnt.path)[0]
         )
-        assert "left out: 1 unknown" in RekognitionCustom.remarks(learnt.path)[1]
+        assert "1 unknown, 1 unlabelled" in RekognitionCustom.remarks(learnt.path)[1]
 
     def test_progress_and_price_are_shown_where_that_is_wanted(
         self, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -380,6 +382,24 @@ class TestWhatIsKept:
         with pytest.warns(UserWarning, match="evaluation cannot be read .*NoSuchKey"):
             path = fit(world, make(tmp_path))
         assert {} == read_trained(path).ratings
+
+    def test_the_command_says_what_came_of_it(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        images = tmp_path / "images"
+        for number, kind in enumerate(KINDS * 12):
+            (images / kind).mkdir(parents=True, exist_ok=True)
+            draw((kind,), number).save(images / kind / f"{number}.png")
+        options = world.setting(SINGLE, project="by-command").options
+        listed = "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
+        (images / "workbench.toml").write_text(
+            f"[taxonomy]\ncategories = {json.dumps(KINDS)}\n[approaches.rekognition-custom]\n{listed}"
+        )
+        monkeypatch.setenv("WORKBENCH_STORE", str(world.store))
+        found = CliRunner().invoke(app, ["train", str(images), "--approach", "rekognition-custom"])
+        assert 0 == found.exit_code, found.output
+        assert "trained arn:aws:rekognition:us-east-1:123456789012:project/by-command-" in found.stdout
+        assert "1.00 hours of training at a price that is not known" in found.stderr
 
     def test_a_damaged_file_is_told(self, learnt: Learnt, tmp_path: Path) -> None:
         path = RekognitionCustom.artefact(learnt.dataset, replace(learnt.world, store=tmp_path).setting(SINGLE))

@@ -171,7 +171,11 @@ class RekognitionCustom:
                 place = Place(options.bucket, options.prefix, options.project)
                 single = setting.taxonomy.mode == "single-label"
                 calls = Calls(service, options.poll_seconds)
-                description, taught = Training(lesson, place, calls, s3, single, tell).run()
+                try:
+                    description, taught = Training(lesson, place, calls, s3, single, tell).run()
+                except KeyboardInterrupt as stop:
+                    stop.add_note(f"{_NAME}: what has begun goes on at the service; training again picks it up")
+                    raise
             trained = _describe(description, lesson, taught, setting, service.endpoint, s3, price)
         write_trained(path, trained)
         return path

@@ -90,6 +90,8 @@ def train_approach(
         path = learner.fit(opened.dataset, setting, progress=interactive())
     for remark in remarks:
         note(str(remark.message))
+    for text in getattr(learner, "remarks", lambda artefact: ())(path):
+        note(text)
     built = build_approach(approach, opened.dataset, setting_for(opened, approach, path))
     if as_json:
         show_json({"model": str(path), "model_version": built.model_version, "fingerprint": built.fingerprint})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from workbench.approaches.running import anything_on_record, ending_in_order, stop_left_running
 from workbench.config.store import store_folder
 from workbench.errors import BudgetError, InputError, WorkbenchError
 
@@ -35,7 +36,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base names a private class
         """Run the command; see the class."""
         try:
-            return super().invoke(ctx)
+            with ending_in_order():
+                _stop_left_running()
+                return super().invoke(ctx)
         except WorkbenchError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(1 if isinstance(error, BudgetError) else 2) from None
@@ -45,6 +48,12 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             typer.secho("\n".join(["Stopped.", *getattr(stop, "__notes__", [])]), err=True)
             raise typer.Exit(130) from None
+
+
+def _stop_left_running() -> None:
+    store = store_folder()
+    if anything_on_record(store):
+        stop_left_running(store, lambda text: typer.secho(text, err=True, fg="red"))
 
 
 def interactive() -> bool:
