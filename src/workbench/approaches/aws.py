@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Collection
@@ -207,9 +208,20 @@ def _check_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:
             raise ResponseParserError(f"{len(body)} bytes of JSON that are no object")
 
 
+def keep_log_quiet() -> None:
+    """At DEBUG botocore logs what it signs, session token included: who asks for everybody's log gets none of that.
+
+    Who asks for botocore's own by its name (`logging.getLogger("botocore").setLevel`) still gets it.
+    """
+    logger = logging.getLogger("botocore")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
 def _session(options: AwsOptions) -> Any:
     import botocore.session
 
+    keep_log_quiet()
     session = botocore.session.Session(profile=options.profile or None)
     session.register_component("data_loader", _loader(os.environ.get("AWS_DATA_PATH")))
     return session

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from workbench.approaches.aws import AwsOptions, lacks_aws
-from workbench.approaches.aws_errors import translated
+from workbench.approaches.aws import AwsOptions, keep_log_quiet, lacks_aws
+from workbench.approaches.aws_errors import plain, translated
 from workbench.errors import ConfigError, CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{4,}|(AKIA|ASIA)[A-Z0-9]{12,})|(?i:bearer
 """What looks like a credential; a service or proxy might repeat one in an error."""
 
 _SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "AWS_SECRET_ACCESS_KEY")
+
+_SENT = ("x-api-key", "authorization", "x-amz-security-token")
+"""Headers whose last word is a credential, or was made of one."""
 
 _NO_KEY = "no credentials for Claude: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, or ANTHROPIC_PROFILE)"
 
@@ -41,6 +45,7 @@ def open_bedrock_client(base_url: str, timeout: float, region: str, profile: str
     """A client for Amazon Bedrock; "" is what the environment says. Raises ConfigError without a region."""
     from anthropic import AnthropicBedrock
 
+    keep_log_quiet()
     try:
         return AnthropicBedrock(
             aws_region=region or None,
@@ -122,18 +127,20 @@ _ADVICE = "check the key or profile, and what it may do"
 
 def _told(error: APIStatusError) -> str:
     body: Any = error.body
+    sent = error.request.headers
     said = error.api_message or (body.get("message") if isinstance(body, dict) else None) or error.type or "no reason"
     kind = f" {error.type}" if error.type else ""
     request = f" ({error.request_id})" if error.request_id else ""
-    return f"Claude: HTTP {error.status_code}{kind}: {_plain(str(said))}{request}"
+    return _plain(f"Claude: HTTP {error.status_code}{kind}: {said}{request}", sent)
 
 
-def _plain(text: str) -> str:
-    """Without anything that looks like a credential, on one line, not too long."""
-    for name in _SECRETS:
-        if secret := os.environ.get(name):
-            text = text.replace(secret, "***")
-    said = _KEY.sub("***", " ".join(text.split()))
+def _plain(text: str, sent: Mapping[str, str] | None = None) -> str:
+    """Without anything that looks like a credential, or was sent as one, on one line, not too long."""
+    credentials = [os.environ.get(name) for name in _SECRETS]
+    credentials += [word for name in _SENT for word in (sent or {}).get(name, "").split()[-1:]]
+    for secret in filter(None, credentials):
+        text = text.replace(secret, "***")
+    said = _KEY.sub("***", plain(text))
     return said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}…"
 
 

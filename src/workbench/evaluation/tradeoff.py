@@ -161,8 +161,9 @@ def trace_curves(labelled: Labelled) -> PrecisionRecall:
 
 def _draw_curve(ax: Axes, curve: Curve, worth: float) -> None:
     theme = figures.theme_of(ax)
-    if not curve.positives:
-        ax.text(0.5, 0.5, "no image shows it", ha="center", va="center", fontsize=figures.TEXT, color=theme.soft)
+    if not curve.positives or not len(curve.thresholds):
+        why = "no image has a score" if curve.positives else "no image shows it"
+        ax.text(0.5, 0.5, why, ha="center", va="center", fontsize=figures.TEXT, color=theme.soft)
         return
     share = curve.positives / curve.images
     ax.axhline(share, color=theme.soft, linewidth=0.9, linestyle=(0, (4, 3)))
