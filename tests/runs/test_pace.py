@@ -133,8 +133,8 @@ def test_a_turn_waits_for_the_rate_and_says_so() -> None:
     script = Script()
     pace = Pace(8, 10, script.clock)
     held_up = [pace.turn() for _ in range(20)]
-    assert [False] * 4 + [True] * 16 == held_up
-    assert 2.0 == pytest.approx(script.time - 1000)
+    assert [False] * 6 + [True] * 14 == held_up
+    assert 1.75 == pytest.approx(script.time - 1000)
 
 
 def test_who_waits_for_a_turn_asks_every_second_whether_to_go_on() -> None:

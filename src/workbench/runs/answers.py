@@ -65,6 +65,8 @@ class Answers:
         """What is kept about these pixels. Raises RunError for a kept answer of another version."""
         if self._cache is None or not self._version:
             return Found(None, {}, tuple(range(self.parts)))
+        if self.parts == 1 and (sole := self._usable(pixels, 0)) is not None:
+            return Found(self.read({0: sole}), {0: sole}, ())
         usable = {part: found for part in range(self.parts) if (found := self._usable(pixels, part)) is not None}
         spoilt = {part: found for part in range(self.parts) if (found := self._spoilt(pixels, part, usable))}
         everything = {**usable, **spoilt}

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-SAVED_SECONDS = 0.5
+SAVED_SECONDS = 0.75
 """After a rest, what was not asked in so many seconds may be asked at once; services save up a second's worth."""
 START = 20
 SHRINK = 0.8

@@ -104,6 +104,18 @@ class Pipeline:
         """What is asked about these pixels in this part. Raises what the approach raises."""
         return self._service.request(prepared, part) if self._service else self.approach.request(prepared)
 
+    def settled(self, image: tuple[str, Path]) -> Row | None:
+        """The row of an image, given its id and its file, where nothing has to be decoded or asked for it."""
+        _, path = image
+        data = read_image_file(path)
+        if isinstance(data, Unprepared):
+            return unprepared(data)
+        known = self._known(_digest(data))
+        if isinstance(known, Unprepared):
+            return unprepared(known)
+        row = self.answers.find(known).row if known else None
+        return row and self._counted(row)
+
     def classify_file(self, image: tuple[str, Path]) -> Row:
         """The row of an image, given its id and its file."""
         image_id, path = image

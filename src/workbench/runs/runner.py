@@ -7,11 +7,12 @@ row exists, so a run that ends early, however hard, goes on where it stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -65,14 +66,17 @@ def classify(
     created = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     images = list(zip(dataset.frame["image_id"], map(dataset.file, dataset.frame["path"]), strict=True))
     rows: list[Row | None] = [None] * len(images)
+    naming = Thread(target=lambda: dataset.digest, name="digest", daemon=True)  # reads every file: not at the end
+    naming.start()
     with ended_politely(), asker_for(approach, limits, lacks, say) as asker:
         pipeline = Pipeline(approach, cache, asker)
         with _explained(pipeline, asker, len(images)):
             if isinstance(approach, Standing) and _must_ask(pipeline, images):
                 asker.open()  # here, because Ctrl-C reaches this thread and no other
-            with closing(work_through(pipeline.classify_file, images, asker.threads, asker.stop)) as results:
+            with closing(_worked(pipeline, asker, images)) as results:
                 for place, row in shown(results, len(images), progress, asker.remark):
                     rows[place] = row
+    naming.join()
     done = [row for row in rows if row is not None]
     return table_of(dataset, approach, done, pipeline.origin, created, asker.standing_usd)
 
@@ -86,6 +90,10 @@ def classify_one(data: bytes, image_id: str, approach: Approach, cache: AnswerCa
         pipeline = Pipeline(approach, cache, asker)
         row = pipeline.classify_bytes(image_id, data)
     return Prediction(image_id, pipeline.origin, row.outcome, row.scores, row.detail)
+
+
+def _worked(pipeline: Pipeline, asker: Asker, images: list[_Image]) -> Generator[tuple[int, Row]]:
+    return work_through(pipeline.classify_file, images, asker.threads, asker.stop, pipeline.settled)
 
 
 def _must_ask(pipeline: Pipeline, images: list[_Image]) -> bool:

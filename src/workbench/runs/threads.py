@@ -19,9 +19,13 @@ _MOST_WAITING = 512
 
 
 def work_through(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int, halt: Callable[[], None] = lambda: None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    halt: Callable[[], None] = lambda: None,
+    at_once: Callable[[Item], Result | None] = lambda item: None,
 ) -> Generator[tuple[int, Result]]:
-    """Place and result of every item, as they are done, in so many threads.
+    """Place and result of every item, as they are done, in so many threads; what `at_once` settles needs no thread.
 
     The first exception ends it: nothing new is begun, `halt` is called so that who waits wakes up, and what is under
     way is finished.
@@ -53,6 +57,9 @@ def work_through(
     most = min(threads * _WAITING_PER_THREAD, threads + _MOST_WAITING)
     try:
         for place, item in enumerate(items):
+            if (result := at_once(item)) is not None:
+                yield place, result
+                continue
             future = pool.submit(attempt, item)
             places[future] = place
             future.add_done_callback(done.put)
