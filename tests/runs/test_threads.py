@@ -49,6 +49,18 @@ def test_a_slow_one_holds_up_nobody() -> None:
     assert [(0, 0)] == list(results)
 
 
+def test_what_is_settled_at_once_needs_no_thread() -> None:
+    worked: list[int] = []
+
+    def work(number: int) -> int:
+        worked.append(number)
+        return number
+
+    results = work_through(work, range(100), 2, at_once=lambda number: -number if number % 10 else None)
+    assert {(number, -number if number % 10 else number) for number in range(100)} == set(results)
+    assert list(range(0, 100, 10)) == sorted(worked)
+
+
 def test_the_first_failure_ends_the_work() -> None:
     begun: list[int] = []
     halted: list[bool] = []
