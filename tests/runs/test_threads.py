@@ -94,15 +94,20 @@ def test_what_follows_from_the_first_failure_is_not_told_instead_of_it() -> None
 
 
 def test_a_termination_signal_ends_as_an_exception_and_the_handler_is_put_back() -> None:
-    put_back = False
+    put_back: list[bool] = []
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught, ended_politely():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
-        finally:
-            put_back = True
-    assert put_back
+
+    def ended() -> None:
+        with ended_politely():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            finally:
+                put_back.append(True)
+
+    with pytest.raises(SystemExit) as caught:
+        ended()
+    assert [True] == put_back
     assert 143 == caught.value.code
     assert before == signal.getsignal(signal.SIGTERM)
 
