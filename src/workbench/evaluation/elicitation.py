@@ -165,14 +165,19 @@ class ProtocolMeasures(Result):
             "accuracy": "accuracy",
             "smece": "smooth calibration error",
             "certified_recall": f"certified recall at precision ≥ {self.at_least:g}, %",
-            "cost_per_image": "USD per image",
+            "cost_per_image": "USD per 1,000 images",
         }
         axes = figures.new_grid(len(panels), columns=3, width=9.6, row_height=1.3 + 0.34 * len(frame))
         place = np.arange(len(frame))
         for ax, (name, title) in zip(axes, panels.items(), strict=True):
             theme = figures.theme_of(ax)
-            ax.hlines(place, frame[f"{name}_low"], frame[f"{name}_high"], color=theme.first, linewidth=1.4)
-            ax.scatter(frame[name], place, s=30, color=theme.first, zorder=3)
+            low, value, high = (frame[f"{name}{end}"] for end in ("_low", "", "_high"))
+            times = 1000 if name == "cost_per_image" else 1
+            ax.hlines(place, times * low, times * high, color=theme.first, linewidth=1.4)
+            ax.scatter(times * value, place, s=30, color=theme.first, zorder=3)
+            if name in ("certified_recall", "cost_per_image"):
+                most = 100 if name == "certified_recall" else max(1e-9, float(times * high.max()))
+                ax.set_xlim(-0.03 * most, 1.05 * most)
             if name == "smece":
                 look: dict[str, Any] = {"marker": "|", "s": 90, "color": theme.second, "zorder": 4}
                 handle = ax.scatter(frame["smece_null"], place, **look)
