@@ -83,7 +83,7 @@ class RekognitionCustom:
         self.scores_unknown = known
         names = (*taxonomy.categories, *((taxonomy.unknown,) if known else ()))
         self._terms = {name: tuple(setting.label_map.get(name) or (name,)) for name in names}
-        _check_terms(self._terms, learnt)
+        _check_terms(setting.label_map, self._terms, learnt)
         self.parallel = _CALLS_PER_UNIT * options.inference_units
         price = setting.prices.of(_HOUR)
         self.hourly_usd = None if price is None else price * options.inference_units
@@ -258,7 +258,14 @@ class RekognitionCustom:
 # ---------------------------------------------------------------- settings
 
 
-def _check_terms(terms: Mapping[str, tuple[str, ...]], learnt: Trained | None) -> None:
+def _check_terms(
+    label_map: Mapping[str, tuple[str, ...]], terms: Mapping[str, tuple[str, ...]], learnt: Trained | None
+) -> None:
+    for name in label_map.keys() - terms.keys():
+        raise ConfigError(
+            f"workbench.toml: approaches.{_NAME}.labels.{name}: no category that this version scores; "
+            "`learn_unknown = true` trains one for unknown images"
+        )
     for name, labels in terms.items():
         for label in labels:
             if learnt is not None and label not in learnt.labels:
