@@ -471,7 +471,7 @@ class TestSettings:
         setting = replace(setting, model=RekognitionCustom.fit(dataset, setting), label_map={"disc": ("round",)})
         with pytest.raises(ConfigError, match="was not trained on 'round'; it knows disc, stripes, checks"):
             RekognitionCustom.build(setting)
-        with pytest.raises(ConfigError, match="labels.unknown: no category that this version scores"):
+        with pytest.raises(ConfigError, match=r"labels\.unknown: no category that this version scores"):
             RekognitionCustom.build(replace(setting, label_map={"unknown": ("disc",)}))
 
     def test_prices_are_the_users(self, world: World, arn: str) -> None:
