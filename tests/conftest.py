@@ -43,6 +43,10 @@ def _definitions(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any
     return item._fixtureinfo.name2fixturedefs.get(name, ()) if isinstance(item, pytest.Function) else ()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--live", action="store_true", help="Ask the services themselves, for a cent each at most.")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test writes into the home of who runs it, whether it asks for `store` or not."""
