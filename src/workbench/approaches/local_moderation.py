@@ -3,8 +3,7 @@
 Read its scores with care. The network is Yahoo's of 2016 and knows pornography alone: violence, weapons, drugs and
 hateful signs score low. How much pornography it finds was not checked and cannot be here, since no such pictures come
 with this package; only your own labelled images can tell. What was measured is how it errs on harmless pictures: of
-the 346 pictures of the data set `stamps`, 4 score above 0.2 and one, a yam, above 0.8 (0.96); another count, on 257
-harmless photographs, found 2.7 % above 0.2. Skin-coloured surfaces are what misleads it.
+the 346 pictures of the data set `stamps`, 4 score above 0.2 and one, a yam, above 0.8 (0.96).
 """
 
 from __future__ import annotations
