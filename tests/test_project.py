@@ -77,7 +77,7 @@ def test_the_commands_on_a_page_exist(page: str) -> None:
     offered = set(re.findall(r"^\./run ([a-z]+)", script, re.MULTILINE))
     assert offered == set(re.findall(r"^  ([a-z]+)\)", script, re.MULTILINE))
     assert set(re.findall(r"\./run ([a-z]+)", text)) <= offered
-    commands = {command.name for command in app.registered_commands}
+    commands = {entry.name for entry in (*app.registered_commands, *app.registered_groups)}
     assert set(re.findall(r"(?:bin/|`)workbench ([a-z]+(?:-[a-z]+)*)", text)) <= commands
 
 
