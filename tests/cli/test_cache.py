@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from drawn import draw_dataset
 from workbench.cli.main import app
 from workbench.features.converter import CLASSES, FEATURES, NetworkAnswer
 from workbench.features.store import FeatureStore
+from workbench.records import Taxonomy
 from workbench.runs.cache import AnswerCache, KeptAnswer, answer_key
 
 QUESTION, PIXELS = "c" * 64, "a" * 64
@@ -153,3 +157,29 @@ def test_each_command_explains_itself_by_example(command: str) -> None:
     shown = workbench("cache", command, "--help").stdout
     assert "Example" in shown
     assert f"workbench cache {command}" in " ".join(shown.split())
+
+
+PROJECT = """
+[taxonomy]
+categories = ["disc", "stripes"]
+
+[approaches.local-moderation.labels]
+disc = ["nsfw"]
+stripes = ["sfw"]
+"""
+
+
+def test_answers_are_named_by_who_gave_them_also_those_that_were_kept_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store"))
+    draw_dataset(tmp_path / "images", [("tune", ("disc",)), ("tune", ("stripes",))], Taxonomy(("disc", "stripes")))
+    (tmp_path / "images" / "workbench.toml").write_text(PROJECT)
+    run = ("classify", tmp_path / "images", "--approach", "local-moderation", "-o", tmp_path / "run.parquet")
+    for _ in range(2):
+        assert 0 == workbench(*run).exit_code
+        stats = told("cache", "stats")
+        assert isinstance(stats, dict)
+        assert [("local-moderation", 2)] == [(each["approach"], each["answers"]) for each in stats["holdings"]]
+        with closing(sqlite3.connect(tmp_path / "store" / "answers.sqlite")) as connection, connection:
+            connection.execute("DELETE FROM keys")  # as in a file of the first version

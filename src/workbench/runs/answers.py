@@ -113,20 +113,20 @@ class Answers:
 
     def _store(self, cache: AnswerCache, pixels: str, part: int, kept: KeptAnswer, outcome: str) -> None:
         key = self._key(kept.model_version, part)
-        if self._serves:
-            self._note(cache, kept.model_version, part, key)
+        self._note(cache, kept.model_version, part, key)
         if outcome == OK:
             cache.keep_answer(pixels, key, kept)
         elif self._serves:
             cache.keep_unusable(pixels, key, outcome, kept)
 
     def _note(self, cache: AnswerCache, version: str, part: int, key: str) -> None:
-        with self._lock:
-            new = key not in self._noted
-            self._noted.add(key)
-        if new:
+        """On file before any answer under this key is: an answer of a version that is not known is not found again."""
+        if key in self._noted:
+            return
+        if self._serves:
             cache.note_version(self._question, version, self._approach.name)
-            cache.note_key(key, self._question, version, part, self._approach.name)
+        cache.note_key(key, self._question, version, part, self._approach.name)
+        self._noted.add(key)
 
     def _keep_readable(self, pixels: str, answers: Mapping[int, KeptAnswer]) -> None:
         """Answers that could not be read once, and now can."""
@@ -138,6 +138,8 @@ class Answers:
         kept = self._cache.answer(pixels, self._key(self._version, part)) if self._cache else None
         if kept is not None:
             self._check_version(kept.model_version, "an answer in the cache")
+            if self._cache:  # what the first version of the file kept has no name
+                self._note(self._cache, self._version, part, self._key(self._version, part))
         return kept
 
     def _spoilt(self, pixels: str, part: int, usable: Mapping[int, KeptAnswer]) -> KeptAnswer | None:
