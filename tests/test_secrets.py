@@ -10,7 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,14 @@ def on_aws(name: str, labels: Mapping[str, tuple[str, ...]]) -> Case:
     return Case(name, rekognition.Rekognition, lambda _: AWS_KEYS, options, aws_words, labels)
 
 
+def in_a_profile(folder: Path) -> Mapping[str, str]:
+    """The same credentials, in a file: no variable tells them."""
+    keys = {name.lower(): value for name, value in AWS_KEYS.items() if name != "AWS_DEFAULT_REGION"}
+    lines = ["[default]", *(f"{name} = {value}" for name, value in keys.items())]
+    (folder / "aws-credentials").write_text("\n".join(lines) + "\n")
+    return {"AWS_DEFAULT_REGION": AWS_KEYS["AWS_DEFAULT_REGION"]}
+
+
 def on_custom_labels(asked_by: str, status: str) -> Case:
     def options(server: StandIn) -> Mapping[str, Any]:
         assert isinstance(server, custom_labels.CustomLabels)
@@ -130,6 +138,10 @@ def on_google(labels: Mapping[str, tuple[str, ...]]) -> Case:
 CASES: Mapping[str, Case] = {
     "rekognition-labels": on_aws(
         "rekognition-labels", {"disc": ("disc",), "stripes": ("stripes",), "checks": ("checks",)}
+    ),
+    "rekognition-labels, profile": replace(
+        on_aws("rekognition-labels", {"disc": ("disc",), "stripes": ("stripes",), "checks": ("checks",)}),
+        environment=in_a_profile,
     ),
     "rekognition-moderation": on_aws(
         "rekognition-moderation", {"disc": ("gambling",), "stripes": ("alcohol",), "checks": ("pills",)}
@@ -294,15 +306,12 @@ def quoted(seen: Seen) -> str:
 def secrets_of(server: StandIn, environment: Mapping[str, str]) -> set[str]:
     """What was planted, and what was made of it and sent."""
     planted = {value for name, value in environment.items() if name not in NO_SECRET}
-    for seen in server.seen:
-        for name in CREDENTIAL_HEADERS:
-            planted |= {
-                word.removeprefix("Signature=") for word in seen.headers.get(name, "").split() if len(word) > 40
-            }
+    sent = [seen.headers[name] for seen in server.seen for name in CREDENTIAL_HEADERS if name in seen.headers]
+    planted |= {value.split()[-1].removeprefix("Signature=") for value in sent}
     if path := environment.get("GOOGLE_APPLICATION_CREDENTIALS"):
         key = json.loads(Path(path).read_text())["private_key"]
         planted |= {line for line in key.splitlines() if not line.startswith("-")}
-    return {secret for secret in planted if not secret.startswith("SignedHeaders=")}
+    return planted
 
 
 @pytest.mark.parametrize("fault", FAULTS)

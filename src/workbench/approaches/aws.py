@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
-from workbench.approaches.aws_errors import plain, translated
+from workbench.approaches.aws_errors import plain, remember_token, translated
 from workbench.approaches.base import Options
 
 CONNECT_SECONDS = 10.0
@@ -159,6 +159,7 @@ class Connection:
         url = self._options.endpoint_url or None
         client = _client(self._options, self.service, self.region or None, endpoint_url=url, config=config)
         client.meta.events.register("before-parse", _check_whole)
+        client.meta.events.register("before-send", remember_token)
         return client
 
 

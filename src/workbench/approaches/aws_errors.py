@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -66,12 +67,25 @@ def translated(error: Exception, profile: str, price_usd: float = 0.0, later: Co
     return error
 
 
+_SENT: deque[str] = deque(maxlen=16)
+"""The last session tokens that were sent; those of a profile stand in no variable."""
+
+
+def remember_token(request: Any, **_: Any) -> None:
+    """For botocore's event `before-send`: no message will show the session token of this request."""
+    token = request.headers.get("X-Amz-Security-Token", "")
+    token = token.decode("latin-1") if isinstance(token, bytes) else token
+    if token and token not in _SENT:
+        _SENT.append(token)
+
+
 def plain(text: str) -> str:
     """The first paragraph of a message, without anything that looks like a credential."""
     # what AWS says of a wrong signature goes on with the whole signed request, session token included
     first = " ".join(text.split("\n\n", maxsplit=1)[0].split())
-    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
-        if secret := os.environ.get(name):
+    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
+    for secret in (*map(os.environ.get, names), *tuple(_SENT)):
+        if secret:
             first = first.replace(secret, "…")
     return _SECRETS.sub("…", first)[:_LONGEST_MESSAGE]
 
