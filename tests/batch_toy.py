@@ -41,7 +41,7 @@ class Toy:
 
     url: str
     parts: int = 1
-    model_version: str = ""
+    expects: str = ""
     most_questions: int = 100_000
     most_bytes: int = 256_000_000
     kept_days: int = 29
@@ -49,6 +49,7 @@ class Toy:
     name: str = "toy"
     taxonomy: Taxonomy = TAXONOMY
     preparation: Preparation = PREPARATION
+    model_version: str = ""
     complete: bool = True
     scores_unknown: bool = False
     floors: Mapping[str, float] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Toy:
 
     @property
     def fingerprint(self) -> str:
-        return digest([self.question, self.taxonomy.digest, self.model_version])
+        return digest([self.question, self.taxonomy.digest])
 
     @classmethod
     def build(cls, setting: Setting) -> Toy:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import batch_toy
-from batch_toy import BULK, WORST, Toy, greys
+from batch_toy import BULK, LIVE, WORST, Toy, greys
 from servers.anthropic import RefusedError, error_reply
 from servers.anthropic_batches import PATH, BatchDesk, Fate
 from servers.base import Reply, Seen, StandIn
@@ -36,11 +36,12 @@ from workbench.errors import (
 )
 from workbench.predictions import PredictionTable, read_predictions
 from workbench.records import OK
-from workbench.runs.batches import FILE, classify_in_batches
+from workbench.runs.batches import FILE, classify_in_batches, plan_batches
 from workbench.runs.batchrun import Waiting
 from workbench.runs.cache import AnswerCache
 from workbench.runs.handover import Clock
 from workbench.runs.limits import Limits
+from workbench.runs.plan import plan_run
 from workbench.runs.runner import classify
 from workbench.runs.submissions import Submissions
 
@@ -304,6 +305,36 @@ def test_only_what_is_neither_kept_nor_under_way_is_handed_in(
 # Money
 
 
+def test_a_plan_tells_the_price_of_batches_and_what_is_under_way(
+    tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours
+) -> None:
+    in_batches_or_not(greys(tmp_path / "sent", range(3)), toy, store, hours, wait=False)
+    dataset = greys(tmp_path / "images", range(9))
+    seen = len(service.seen)
+    with AnswerCache(store / "answers.sqlite") as cache:
+        plan = plan_batches(dataset, toy, cache, store)
+        single = plan_run(dataset, toy, cache)
+    assert seen == len(service.seen)
+    assert (9, 0, 6) == (plan.pictures, plan.cached, plan.to_ask)
+    assert plan.charge is not None
+    assert single.charge is not None
+    assert (6, 3, 6 * BULK, 6 * WORST) == (
+        plan.charge.calls,
+        plan.charge.under_way,
+        plan.charge.low_usd,
+        plan.charge.high_usd,
+    )
+    assert (9, 0, 9 * LIVE) == (single.charge.calls, single.charge.under_way, single.charge.high_usd)
+    told = dict(line.split("  ", maxsplit=1) for line in str(plan).splitlines())
+    assert {
+        "calls": "6 in batches",
+        "with the service": "3 calls, handed in before; not counted here",
+        "time": "within a day",
+    }.items() <= {name: words.strip() for name, words in told.items()}.items()
+    in_batches(dataset, toy, store, hours)
+    assert 9 == service.handed_in
+
+
 def test_a_budget_holds_whole_batches_at_their_worst(
     tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours
 ) -> None:
@@ -522,11 +553,11 @@ def test_answers_of_two_versions_end_the_run_once_all_are_kept(
 ) -> None:
     dataset = greys(tmp_path / "images", range(6))
     service.version = lambda params: "toy-1" if params["mean"] < 4 else "toy-2"
-    with pytest.raises(RunError, match="a run does not mix versions"):
+    with pytest.raises(RunError, match="`--model-version toy-2`"):
         in_batches(dataset, toy, store, hours)
     assert 6 == service.handed_in
     service.version = lambda params: "toy-2"
-    table = in_batches(dataset, replace(toy, model_version="toy-2"), store, hours)
+    table = in_batches(dataset, replace(toy, expects="toy-2"), store, hours)
     assert 6 + 4 == service.handed_in
     assert "toy-2" == table.info.origin.model_version
     assert 4 == (~table.frame["cached"]).sum()
@@ -646,7 +677,7 @@ def test_two_processes_at_once_hand_in_once(tmp_path: Path, store: Path, service
         assert expected_scores(range(12)) == read_predictions(run).scores.astype(float).tolist()
 
 
-def test_one_waits_while_another_hands_in(
+def test_who_waited_for_another_run_sees_what_it_did(
     tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = greys(tmp_path / "images", range(3))
@@ -660,18 +691,20 @@ def test_one_waits_while_another_hands_in(
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    naps: list[float] = []
 
     def nap(seconds: float) -> None:
-        naps.append(seconds)
-        release.set()
-        hours.sleep(seconds)
+        """Meanwhile, another run begins and ends."""
+        if not release.is_set():
+            release.set()
+            thread.join()
+            in_batches(dataset, toy, store, hours)
 
     with AnswerCache(store / "answers.sqlite") as cache:
-        clock = replace(hours.clock, sleep=nap)
-        assert isinstance(classify_in_batches(dataset, toy, cache, store, wait=False, clock=clock), Waiting)
-    thread.join()
-    assert naps
+        table = classify_in_batches(dataset, toy, cache, store, clock=replace(hours.clock, sleep=nap))
+    assert isinstance(table, PredictionTable)
+    assert expected_scores(range(3)) == table.scores.astype(float).tolist()
+    assert table.frame["cached"].all()
+    assert 3 == service.handed_in
     assert "another process is handing in or collecting batches; waiting for it" in capsys.readouterr().err
 
 

@@ -17,11 +17,11 @@ from workbench.dataset.images import Dataset
 from workbench.errors import BudgetError, CredentialsError
 from workbench.predictions import PredictionTable
 from workbench.runs.asking import RESUMES
-from workbench.runs.batchrun import BatchRun, Waiting
+from workbench.runs.batchrun import BatchRun, Waiting, check_batches
 from workbench.runs.cache import AnswerCache
 from workbench.runs.handover import USUAL_CLOCK, Clock
 from workbench.runs.limits import USUAL, Limits
-from workbench.runs.plan import check_taxonomy
+from workbench.runs.plan import Plan, check_taxonomy, plan_run
 from workbench.runs.runner import table_of
 from workbench.runs.submissions import Submissions
 from workbench.runs.threads import ended_politely
@@ -66,6 +66,17 @@ def classify_in_batches(
                 if not run.wait(progress):
                     run.hand_in(progress)
         return table_of(dataset, approach, list(run.rows()), run.answers.origin, created)
+
+
+def plan_batches(dataset: Dataset, approach: Approach, cache: AnswerCache, store: Path, progress: bool = False) -> Plan:
+    """What `classify_in_batches` would hand in now, at the prices of batches, and what the service has already.
+
+    Nobody is asked. Raises ConfigError for an approach that takes no batches, and whatever else `plan_run` raises.
+    """
+    batched = check_batches(approach)
+    with Submissions(store / FILE) as submissions:
+        under_way = {place for one in submissions.open_of(batched.question) for place in submissions.places(one)}
+    return plan_run(dataset, approach, cache, progress, under_way=under_way)
 
 
 @contextmanager

@@ -27,7 +27,6 @@ from workbench.errors import (
 )
 from workbench.prepare.decode import Prepared, Unprepared
 from workbench.records import OK
-from workbench.runs.answers import Answers
 from workbench.runs.cache import AnswerCache, KeptAnswer, answer_key
 from workbench.runs.handover import SAME_COMMAND, Clock, Handover
 from workbench.runs.limits import Limits
@@ -96,14 +95,11 @@ class BatchRun:
         lacks: Callable[[], str],
         clock: Clock,
     ) -> None:
-        if not isinstance(approach, Batched):
-            raise ConfigError(f"{approach.name}: takes no batches; ask it without `--batch`")
-        self.approach = approach
-        self._pipeline = Pipeline(approach, cache)
-        self.answers = self._pipeline.answers
-        self.desk = Handover(approach, submissions, self._keep, self._sync, say, clock)
+        self.approach = check_batches(approach)
+        self.desk = Handover(self.approach, submissions, self._keep, self._sync, say, clock)
         self._images = [dataset.file(path) for path in dataset.frame["path"]]
         self._cache = cache
+        self._look_up_anew()
         self._submissions = submissions
         self._limits = limits
         self._lacks = lacks
@@ -125,6 +121,7 @@ class BatchRun:
         """
         self._check_prices()
         with self._alone():
+            self._look_up_anew()
             if self.desk.open():
                 self._check_ready()
                 self.desk.find_lost()
@@ -168,8 +165,8 @@ class BatchRun:
 
     def rows(self) -> Iterator[Row]:
         """The row of each image, in the data set's order."""
-        if not self._learnt:  # another run that collected may have been the first to learn which model version answers
-            self.answers = Answers(self.approach, self._cache)
+        if not self._learnt:
+            self._look_up_anew()
         told: set[str] = set()
         for found in self._found:
             if isinstance(found, Unprepared):
@@ -234,6 +231,11 @@ class BatchRun:
             return _Picture(look.found)
         questions = (self._question(prepared, place, path) for place in missing)
         return _Picture(look.found, tuple(question for question in questions if question is not None))
+
+    def _look_up_anew(self) -> None:
+        """Another run may have collected meanwhile, and been the first to learn which model version answers."""
+        self._pipeline = Pipeline(self.approach, self._cache)
+        self.answers = self._pipeline.answers
 
     def _is_known(self, place: Place) -> bool:
         """Whether this question was answered in this run, or is with the service."""
@@ -329,6 +331,13 @@ class BatchRun:
                 f" ${max(left, _exact(0.0)):.4f} are left, and its {questions:,} questions could cost"
                 f" ${high_usd:.4f}; they were not handed in"
             )
+
+
+def check_batches(approach: Approach) -> Batched:
+    """The approach, if it takes batches; raises ConfigError otherwise."""
+    if not isinstance(approach, Batched):
+        raise ConfigError(f"{approach.name}: takes no batches; ask it without `--batch`")
+    return approach
 
 
 def _exact(usd: float) -> Decimal:

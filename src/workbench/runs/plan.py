@@ -6,11 +6,11 @@ import html
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from workbench.approaches.base import Approach, Estimate, Service
+from workbench.approaches.base import Approach, Batched, Estimate, Service
 from workbench.config.prices import packaged_prices
 from workbench.dataset.images import Dataset
 from workbench.errors import RunError
@@ -44,6 +44,10 @@ class Charge:
     """Which price is missing, or what else is to be known; "" for nothing."""
     saved_calls: int
     """What is not asked because an image is unreadable or set aside for its quality."""
+    in_batches: bool = False
+    """At the prices of batches."""
+    under_way: int = 0
+    """Calls that the service has in batches already, and that are no part of the others."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,16 @@ class Plan:
 
 
 def plan_run(
-    dataset: Dataset, approach: Approach, cache: AnswerCache, progress: bool = False, limits: Limits = USUAL
+    dataset: Dataset,
+    approach: Approach,
+    cache: AnswerCache,
+    progress: bool = False,
+    limits: Limits = USUAL,
+    under_way: Collection[tuple[str, int]] | None = None,
 ) -> Plan:
     """What `classify` would ask now. Files the cache has not seen are decoded, because answers are kept by pixels.
+
+    under_way  not None for a run in batches: what the service has already, by pixels' digest and part
 
     Raises RunError if data set and approach differ in their taxonomy, if the cache cannot be used, or if it knows
     answers of several model versions and nothing says which one counts.
@@ -119,18 +130,24 @@ def plan_run(
                 unreadable += look.found.outcome not in QUALITY_OUTCOMES
             else:
                 found.setdefault(bytes.fromhex(look.found), look)
-    to_ask = [look for look in found.values() if look.missing]
+    unanswered = [look for look in found.values() if look.missing]
+    to_ask = [look for look in (_without(look, under_way or ()) for look in unanswered) if look.missing]
     return Plan(
         approach=approach.name,
         images=len(dataset),
         unreadable=unreadable,
         set_aside=set_aside,
         pictures=len(found),
-        cached=len(found) - len(to_ask),
+        cached=len(found) - len(unanswered),
         to_ask=len(to_ask),
         decoded=decoded,
         seconds=time.perf_counter() - started,
-        charge=None if service is None else _charge(service, to_ask, unreadable + set_aside, limits),
+        charge=None
+        if service is None
+        else replace(
+            _charge(service, to_ask, unreadable + set_aside, limits, under_way is not None),
+            under_way=sum(len(look.missing) for look in unanswered) - sum(len(look.missing) for look in to_ask),
+        ),
     )
 
 
@@ -144,14 +161,19 @@ def check_taxonomy(dataset: Dataset, approach: Approach) -> None:
         )
 
 
-def _charge(service: Service, looks: list[Look], spared: int, limits: Limits) -> Charge:
+def _without(look: Look, under_way: Collection[tuple[str, int]]) -> Look:
+    return replace(look, missing=tuple(part for part in look.missing if (look.found, part) not in under_way))
+
+
+def _charge(service: Service, looks: list[Look], spared: int, limits: Limits, in_batches: bool) -> Charge:
+    estimate = service.batch_estimate if in_batches and isinstance(service, Batched) else service.estimate
     calls = sum(len(look.missing) for look in looks)
     rate = limits.max_rate if limits.max_rate is not None else service.rate
     known: dict[tuple[tuple[int, int], ...], Estimate] = {}
     total = Estimate(0.0, 0.0)
     for look in looks:
         if look.sizes not in known:
-            known[look.sizes] = _widest(service.estimate(*size) for size in look.sizes)
+            known[look.sizes] = _widest(estimate(*size) for size in look.sizes)
         total = _plus(total, known[look.sizes], len(look.missing))
     return Charge(
         calls=calls,
@@ -160,10 +182,11 @@ def _charge(service: Service, looks: list[Look], spared: int, limits: Limits) ->
         low_usd=total.low_usd,
         high_usd=total.high_usd,
         hourly_usd=service.hourly_usd,
-        minutes=calls / rate / 60 if rate else None,
+        minutes=calls / rate / 60 if rate and not in_batches else None,
         prices=packaged_prices().dated,
         note=service.price_note,
         saved_calls=spared * service.parts,
+        in_batches=in_batches,
     )
 
 
@@ -193,7 +216,9 @@ def _plus(total: Estimate, one: Estimate, times: int) -> Estimate:
 
 
 def _charge_rows(charge: Charge) -> list[tuple[str, str]]:
-    rows = [("calls", f"{charge.calls:,}")]
+    rows = [("calls", f"{charge.calls:,}{' in batches' if charge.in_batches else ''}")]
+    if charge.under_way:
+        rows.append(("with the service", f"{charge.under_way:,} calls, handed in before; not counted here"))
     if charge.saved_calls:
         rows.append(("calls spared", f"{charge.saved_calls:,} (unreadable or set aside)"))
     if charge.input_tokens:
@@ -208,7 +233,9 @@ def _charge_rows(charge: Charge) -> list[tuple[str, str]]:
     elif charge.hourly_usd:
         least = "" if charge.minutes is None else f", {_usd(charge.hourly_usd * charge.minutes / 60)} at the rate limit"
         rows.append(("while switched on", f"{_usd(charge.hourly_usd)} per hour{least}"))
-    rows.append(("time at the rate limit", _duration(charge.minutes)))
+    rows.append(
+        ("time", "within a day") if charge.in_batches else ("time at the rate limit", _duration(charge.minutes))
+    )
     if charge.note:
         rows.append(("note", charge.note))
     return rows
