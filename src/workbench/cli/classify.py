@@ -122,6 +122,16 @@ def classify_dataset(
     seconds_per_image: Annotated[
         float, typer.Option(min=0, callback=finite, help="For all attempts at one image together.")
     ] = USUAL.seconds_per_image,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Hand the questions in all together: cheaper, answered within a day.")
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait/--no-wait",
+            help="With --batch: stay until the answers are there; else exit code 3 says that some are still to come.",
+        ),
+    ] = True,
     model_version: VersionOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -132,12 +142,17 @@ def classify_dataset(
 
     Example: `workbench classify fashion --approach local-cnn -o local-cnn.parquet`
     """
+    from workbench.config.store import store_folder
     from workbench.dataset.opening import open_dataset
     from workbench.jsonlines import write_prediction
     from workbench.predictions import write_predictions
+    from workbench.runs.batches import classify_in_batches, plan_batches
+    from workbench.runs.batchrun import Waiting
     from workbench.runs.cache import AnswerCache
     from workbench.runs.runner import classify, plan_run
 
+    if not wait and not batch:
+        raise typer.BadParameter("--no-wait goes with --batch")
     opened = open_dataset(dataset, config, progress=interactive())
     path = out or Path(f"{opened.dataset.name}-{approach}.parquet")
     inputs = (*files_of(opened, dataset, config), *([model] if model else []))
@@ -145,12 +160,26 @@ def classify_dataset(
     limits = Limits(max_rate, max_in_flight, budget, seconds_per_image)
     setting = setting_for(opened, approach, model, model_version)
     built = build_approach(approach, opened.dataset, setting)
+    lacks = partial(missing_to_ask, built, setting)
     with AnswerCache(answers_path()) as cache:
+        table: PredictionTable | Waiting
         if plan:
-            planned = plan_run(opened.dataset, built, cache, interactive(), limits)
+            planned = (
+                plan_batches(opened.dataset, built, cache, store_folder(), interactive())
+                if batch
+                else plan_run(opened.dataset, built, cache, interactive(), limits)
+            )
             show_json(asdict(planned)) if as_json else show(str(planned))
             return
-        table = classify(opened.dataset, built, cache, interactive(), limits, partial(missing_to_ask, built, setting))
+        if batch:
+            table = classify_in_batches(
+                opened.dataset, built, cache, store_folder(), interactive(), limits, wait, lacks
+            )
+        else:
+            table = classify(opened.dataset, built, cache, interactive(), limits, lacks)
+    if isinstance(table, Waiting):
+        show_json({"waiting": asdict(table)}) if as_json else show(str(table))
+        raise typer.Exit(3)
     if path.suffix in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
