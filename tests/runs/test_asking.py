@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
@@ -113,6 +114,25 @@ def test_attempts_that_may_have_been_billed_are_part_of_the_failure(server: ToyS
         with pytest.raises(ProviderError) as caught:
             ask(asker)
         assert len(server.seen) * PRICE == caught.value.cost_usd == asker.spending.usd
+
+
+def test_a_service_that_is_out_of_order_holds_nobody_up_for_long(
+    server: ToyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "GIVEN_UP_IN_A_ROW", 3)
+    server.fault = lambda seen: Reply(503, b"")
+    leaping = Leaping()
+    with ServiceAsker(ToyService(server.url), clock=leaping.clock) as asker:
+        for number in range(10):
+            with pytest.raises(ProviderError):
+                ask(asker, number)
+        attempts = Counter(seen.json["pixels"] for seen in server.seen)
+        assert all(attempts[question(number)["pixels"]] > 5 for number in range(3))
+        assert all(attempts[question(number)["pixels"]] == 1 for number in range(3, 10))
+        server.fault = lambda seen: None
+        assert {"mean": 10.0} == ask(asker, 10).answer.raw
+        server.faults.append(Reply(503, b""))
+        assert {"mean": 11.0} == ask(asker, 11).answer.raw  # it is patient again
 
 
 @pytest.mark.parametrize("status", [400, 404, 413])

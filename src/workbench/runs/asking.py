@@ -35,6 +35,8 @@ RESUMES = "what was answered is kept, and running again asks only the rest"
 
 FIRST_REST_SECONDS = 0.5
 LONGEST_REST_SECONDS = 30.0
+GIVEN_UP_IN_A_ROW = 20
+"""After so many images without any answer in between the service is out of order, and each image gets one attempt."""
 _AHEAD = 8
 """Images that are read, looked up and prepared at once, or wait prepared for their call: memory is bounded by them."""
 _HANDOVERS = 4
@@ -122,6 +124,8 @@ class ServiceAsker:
         rate = limits.max_rate if limits.max_rate is not None else service.rate
         self._pace = Pace(rate, limits.max_in_flight, clock)
         self.spending = Spending(limits.budget_usd, service.hourly_usd or 0.0, clock.now)
+        self._given_up = 0
+        """Images in a row that no attempt was answered for."""
         self._opening = threading.Lock()
         self._opened = self._switched_on = False
         self.ahead = _AHEAD
@@ -213,15 +217,18 @@ class ServiceAsker:
                 spent += worst if busy.billed else 0.0
                 self._pace.busy(busy.throttled, busy.retry_after)
                 rest = max(_rest(attempt), busy.retry_after or 0.0, self._pace.quiet())
-                if self._clock.now() + rest > deadline:
-                    reason = f"{busy.detail}; given up after {attempt + 1} attempts"
+                if self._clock.now() + rest > deadline or self._given_up >= GIVEN_UP_IN_A_ROW:
+                    self._given_up += 1
+                    reason = f"{busy.detail}; given up after {attempt + 1} attempt{'s' if attempt else ''}"
                     raise ProviderError("provider_error", reason, spent) from None
                 attempt += 1
                 self._pace.rest(rest)
             except ProviderError as error:
+                self._given_up = 0
                 error.cost_usd += spent
                 raise
             else:
+                self._given_up = 0
                 self._pace.answered(held_up)
                 return Asked(asked.answer, asked.latency_ms, asked.cost_usd + spent)
 
