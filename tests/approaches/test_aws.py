@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -190,6 +191,18 @@ def test_who_is_not_reached_charges_nothing(
 @pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"Labels": [', b"null", b"\xff\xfe"])
 def test_an_answer_that_is_no_json_has_its_price(asked: tuple[Rekognition, Connection], body: bytes) -> None:
     service, connection = asked
+    service.faults.append(Reply(200, body, {"Content-Type": "application/x-amz-json-1.1"}))
+    error = refused(connection, price_usd=0.001)
+    assert isinstance(error, ProviderError)
+    assert ("malformed_answer", 0.001) == (error.outcome, error.cost_usd)
+
+
+@pytest.mark.parametrize("labels", [["Disc"], [1], "Disc", 5, True, {"Name": "Disc"}])
+def test_an_answer_whose_parts_are_of_another_kind_has_its_price(
+    asked: tuple[Rekognition, Connection], labels: Any
+) -> None:
+    service, connection = asked
+    body = json.dumps({"LabelModelVersion": "3.0", "Labels": labels}).encode()
     service.faults.append(Reply(200, body, {"Content-Type": "application/x-amz-json-1.1"}))
     error = refused(connection, price_usd=0.001)
     assert isinstance(error, ProviderError)

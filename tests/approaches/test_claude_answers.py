@@ -229,3 +229,20 @@ class TestMessages:
         whole = self.message().model_dump()
         assert answer_of(Message.model_construct(**{**whole, gap: None}), tariff) is None
         assert answer_of("<html>", tariff) is None  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("model", ["", " ", "claude\ud800", "claude\0"])
+    def test_an_answer_that_names_no_model_is_no_message(self, model: str) -> None:
+        assert answer_of(self.message(model=model), Tariff(packaged_prices(), "anthropic/claude-haiku-5-5")) is None
+
+    @pytest.mark.parametrize("tokens", [10**400, 10**18, -1])
+    def test_a_number_of_tokens_that_cannot_be_is_no_message(self, tokens: int) -> None:
+        tariff = Tariff(packaged_prices(), "anthropic/claude-haiku-5-5")
+        assert answer_of(self.message(usage={"input_tokens": tokens, "output_tokens": 5}), tariff) is None
+
+    def test_other_numbers_of_tokens_that_cannot_be_count_nothing(self) -> None:
+        tariff = Tariff(packaged_prices(), "anthropic/claude-haiku-5-5")
+        plain = {"input_tokens": 100, "output_tokens": 10}
+        odd = {**plain, "cache_read_input_tokens": 10**400}
+        costs = [answer.cost_usd for usage in (plain, odd) if (answer := answer_of(self.message(usage=usage), tariff))]
+        assert 2 == len(costs)
+        assert costs[0] == costs[1]

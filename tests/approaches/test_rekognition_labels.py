@@ -182,26 +182,47 @@ class TestVersion:
     "answer",
     [
         {"LabelModelVersion": "3.0"},
+        {"LabelModelVersion": "3.0", "Labels": [None]},
         {"LabelModelVersion": "3.0", "Labels": [{"Confidence": 5}]},
         {"LabelModelVersion": "3.0", "Labels": [{"Name": "Disc"}]},
+        {"LabelModelVersion": "3.0", "Labels": [{"Name": ["Disc"], "Confidence": 5}]},
+        {"LabelModelVersion": "3.0", "Labels": [{"Name": "Disc", "Confidence": 5, "Parents": [{}]}]},
     ],
 )
-def test_an_answer_of_another_form_cannot_be_used_and_costs(
+def test_an_answer_of_another_form_is_kept_with_its_cost_and_cannot_be_read(
     service: Rekognition, build: Build, answer: dict[str, Any]
 ) -> None:
     service.faults.append(Reply(200, json.dumps(answer).encode()))
     approach = build()
+    kept = approach.ask(approach.request(shown(approach)))
+    assert ("3.0", 0.001) == (kept.model_version, kept.cost_usd)
+    assert kept.raw == json.loads(json.dumps(kept.raw, allow_nan=False))
     with pytest.raises(ProviderError) as caught:
+        approach.parse(kept.raw)
+    assert "malformed_answer" == caught.value.outcome
+
+
+@pytest.mark.parametrize("version", [7, True, ["3.0"], {"a": 1}, "\ud800", " ", "3.0\0"])
+def test_a_version_that_is_no_name_cannot_be_used_and_costs(service: Rekognition, build: Build, version: Any) -> None:
+    service.faults.append(Reply(200, json.dumps({"LabelModelVersion": version, "Labels": []}).encode()))
+    approach = build()
+    with pytest.raises(ProviderError, match="names no LabelModelVersion") as caught:
         approach.ask(approach.request(shown(approach)))
     assert ("malformed_answer", 0.001) == (caught.value.outcome, caught.value.cost_usd)
 
 
-def test_a_confidence_out_of_range_is_kept_with_its_cost(service: Rekognition, build: Build) -> None:
-    row = {"Name": "Disc", "Confidence": 170.0}
+@pytest.mark.parametrize(
+    ("confidence", "kept"), [(170.0, 170.0), (float("nan"), "nan"), (float("inf"), "inf"), (float("-inf"), "-inf")]
+)
+def test_a_confidence_out_of_range_is_kept_with_its_cost(
+    service: Rekognition, build: Build, confidence: float, kept: Any
+) -> None:
+    row = {"Name": "Disc", "Confidence": confidence}
     service.faults.append(Reply(200, json.dumps({"LabelModelVersion": "3.0", "Labels": [row]}).encode()))
     approach = build()
     answer = approach.ask(approach.request(shown(approach)))
-    assert (170.0, 0.001) == (answer.raw["labels"][0]["confidence"], answer.cost_usd)
+    assert (kept, 0.001) == (answer.raw["labels"][0]["confidence"], answer.cost_usd)
+    assert answer.raw == json.loads(json.dumps(answer.raw, allow_nan=False))
     with pytest.raises(ProviderError) as caught:
         approach.parse(answer.raw)
     assert "bad_probability" == caught.value.outcome

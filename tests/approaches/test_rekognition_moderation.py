@@ -149,6 +149,44 @@ def test_an_answer_without_a_version_cannot_be_used_and_costs(service: Rekogniti
     assert ("malformed_answer", 0.001) == (caught.value.outcome, caught.value.cost_usd)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [None],
+        [{"Confidence": 5}],
+        [{"Name": "Weapons"}],
+        [{"Name": ["Weapons"], "Confidence": 5}],
+        [{"Name": "Weapons", "Confidence": 5, "ParentName": ["Violence"]}],
+    ],
+)
+def test_an_answer_of_another_form_is_kept_with_its_cost_and_cannot_be_read(
+    service: Rekognition, build: Build, rows: Any
+) -> None:
+    service.faults.append(Reply(200, json.dumps({"ModerationModelVersion": "7.0", "ModerationLabels": rows}).encode()))
+    approach = build()
+    kept = approach.ask(approach.request(shown(approach)))
+    assert ("7.0", 0.001) == (kept.model_version, kept.cost_usd)
+    with pytest.raises(ProviderError) as caught:
+        approach.parse(kept.raw)
+    assert "malformed_answer" == caught.value.outcome
+
+
+def test_numbers_that_are_none_are_kept_as_text(service: Rekognition, build: Build) -> None:
+    nan = float("nan")
+    told = {
+        "ModerationModelVersion": "7.0",
+        "ModerationLabels": [{"Name": "Weapons", "Confidence": nan}],
+        "ContentTypes": [{"Name": "Animated", "Confidence": nan}],
+    }
+    service.faults.append(Reply(200, json.dumps(told).encode()))
+    approach = build()
+    raw = approach.ask(approach.request(shown(approach))).raw
+    assert ["nan", "nan"] == [raw["labels"][0]["confidence"], raw["content_types"][0]["confidence"]]
+    with pytest.raises(ProviderError) as caught:
+        approach.parse(raw)
+    assert "bad_probability" == caught.value.outcome
+
+
 class TestAdapters:
     @pytest.fixture(autouse=True)
     def _trained(self, service: Rekognition) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from traceback import walk_tb
 from typing import Any
 
@@ -62,7 +63,9 @@ def translated(error: Exception, profile: str, price_usd: float = 0.0, later: Co
             return ProviderError("malformed_answer", f"not the service's JSON: {said}", price_usd)
         case boto.BotoCoreError():
             return PrerequisiteError(f"AWS cannot be asked with these settings: {said}")
-        case AttributeError() if _in_parser(error):
+        case AttributeError() | TypeError() if _parsed_status(error) == HTTPStatus.OK:
+            return ProviderError("malformed_answer", "an answer that is not in the service's form", price_usd)
+        case AttributeError() | TypeError() if _parsed_status(error):
             return ServiceBusyError("an error came back that is not in the service's form, as from a proxy")
     return error
 
@@ -90,10 +93,13 @@ def plain(text: str) -> str:
     return _SECRETS.sub("…", first)[:_LONGEST_MESSAGE]
 
 
-def _in_parser(error: Exception) -> bool:
-    """Raised where botocore reads an error's body, which it takes for a JSON object."""
+def _parsed_status(error: Exception) -> int:
+    """The HTTP status of what botocore's parser stumbled over, having found something else than objects; else 0."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    return bool(frames) and frames[-1].f_globals.get("__name__") == "botocore.parsers"
+    if not frames or frames[-1].f_globals.get("__name__") != "botocore.parsers":
+        return 0
+    responses = (frame.f_locals.get("response") for frame in frames if frame.f_code.co_name == "parse")
+    return next((int(response["status_code"]) for response in responses if isinstance(response, dict)), -1)
 
 
 def _refused(response: dict[str, Any], profile: str, later: Collection[str]) -> Exception:

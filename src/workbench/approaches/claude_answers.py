@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from workbench.approaches.base import Answer
-from workbench.approaches.claude_cost import Tariff, Usage
+from workbench.approaches.claude_cost import Tariff, Usage, is_count
 from workbench.approaches.claude_prompt import Form, guess_names
 from workbench.canonical import binary32
 from workbench.errors import ProviderError
@@ -41,7 +41,9 @@ def answer_of(message: Message, tariff: Tariff, *, batch: bool = False) -> Answe
     usage, content = told.get("usage"), told.get("content")
     if not (isinstance(usage, dict) and isinstance(content, list) and isinstance(told.get("model"), str)):
         return None
-    if not all(isinstance(usage.get(name), int) for name in ("input_tokens", "output_tokens")):
+    if not (told["model"].strip() and told["model"].isprintable()):
+        return None
+    if not all(is_count(usage.get(name)) for name in ("input_tokens", "output_tokens")):
         return None
     texts = [block.get("text") for block in content if isinstance(block, dict) and block.get("type") == "text"]
     raw = {

@@ -18,6 +18,8 @@ from workbench.config.prices import Prices
 
 _STEP = 100_000
 """Input tokens above which some models cost more per token, for input and output alike."""
+_MOST_TOKENS = 10**9
+"""Of one answer; what says more is no bill."""
 _BYTES_PER_TOKEN = 3.7
 """Of text, at most; at Claude 4.7 and later English has about 3.3, and JSON less."""
 _RUNS = re.compile(r"[A-Za-z]+|[0-9]|\n+|[^\S\n]+|[!-/:-@\[-`{-~]+|[^\x00-\x7f]+|.")
@@ -148,5 +150,10 @@ def _most_of_run(run: str, letters: int) -> int:
     return math.ceil(len(run) / 2) if run.isascii() else len(run.encode())
 
 
+def is_count(value: Any) -> bool:
+    """A number of tokens that one answer may have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if is_count(value) else 0

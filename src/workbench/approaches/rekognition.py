@@ -102,10 +102,7 @@ class Detection:
     def ask(self, request: Mapping[str, Any]) -> Answer:
         """One call, charged if it is answered. The boxes and colours of the answer are not kept."""
         answer = self.connection.call(self.operation, price_usd=self._usd or 0.0, **request)
-        try:
-            raw, version = self.kept(answer)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise self.malformed(f"{type(error).__name__}: {error}") from None
+        raw, version = self.kept(answer)
         return Answer(raw, version, self._usd or 0.0)
 
     def kept(self, answer: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -133,6 +130,13 @@ class Detection:
         """An answer that was paid for and cannot be used."""
         return ProviderError("malformed_answer", detail, self._usd or 0.0)
 
+    def version_of(self, answer: Mapping[str, Any], name: str) -> str:
+        """The model version in this field of an answer; an answer without one can neither be used nor be kept."""
+        version = answer.get(name)
+        if not (isinstance(version, str) and version.strip() and version.isprintable()):
+            raise self.malformed(f"the answer names no {name}")
+        return version
+
     def _note(self) -> str:
         notes = (
             [] if self._usd is not None else [f"no price for {self.price!r}; [prices] of workbench.toml can name it"]
@@ -143,6 +147,11 @@ class Detection:
                 for term, columns in self._map.shared.items()
             ]
         return "; ".join(notes)
+
+
+def objects(items: list[dict[str, Any] | None] | None) -> list[dict[str, Any]]:
+    """A list of an answer, as the client reads it, in which an entry may be null; that one has no field then."""
+    return [item or {} for item in items or []]
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

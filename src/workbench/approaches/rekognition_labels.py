@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.approaches.base import Setting, read_options
-from workbench.approaches.rekognition import Detection, DetectionOptions
-from workbench.approaches.vocabulary import Label, percent
+from workbench.approaches.rekognition import Detection, DetectionOptions, objects
+from workbench.approaches.vocabulary import Label, jsonable, percent
 
 _MOST_LABELS = 1000
 """The service's limit: whatever it sees, the answer holds."""
@@ -38,20 +38,18 @@ class RekognitionLabels(Detection):
 
     def kept(self, answer: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """Names, confidences and relations: enough for any label map."""
-        version = answer.get("LabelModelVersion")
-        if not version:
-            raise self.malformed("the answer names no LabelModelVersion")
+        version = self.version_of(answer, "LabelModelVersion")
         labels = [
             {
-                "name": label["Name"],
-                "confidence": label["Confidence"],
-                "parents": [item["Name"] for item in label.get("Parents", [])],
-                "aliases": [item["Name"] for item in label.get("Aliases", [])],
-                "categories": [item["Name"] for item in label.get("Categories", [])],
+                "name": label.get("Name"),
+                "confidence": jsonable(label.get("Confidence")),
+                "parents": [item.get("Name") for item in objects(label.get("Parents"))],
+                "aliases": [item.get("Name") for item in objects(label.get("Aliases"))],
+                "categories": [item.get("Name") for item in objects(label.get("Categories"))],
             }
-            for label in answer["Labels"]
+            for label in objects(answer.get("Labels"))
         ]
-        return {"labels": labels, "model_version": version}, version
+        return {"labels": labels if "Labels" in answer else None, "model_version": version}, version
 
     def labels(self, raw: Mapping[str, Any]) -> list[Label]:
         """The labels of a kept answer."""

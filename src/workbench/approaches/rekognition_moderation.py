@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from workbench.approaches.base import Setting, read_options
-from workbench.approaches.rekognition import Detection, DetectionOptions
-from workbench.approaches.vocabulary import Label, percent
+from workbench.approaches.rekognition import Detection, DetectionOptions, objects
+from workbench.approaches.vocabulary import Label, jsonable, percent
 from workbench.errors import ConfigError, PrerequisiteError
 
 _ARN = (
@@ -63,26 +63,26 @@ class RekognitionModeration(Detection):
 
         Raises PrerequisiteError where the adapter did not answer: the service then silently asks its own model.
         """
-        version = answer.get("ModerationModelVersion")
-        if not version:
-            raise self.malformed("the answer names no ModerationModelVersion")
+        version = self.version_of(answer, "ModerationModelVersion")
         if answer.get("ProjectVersion", "") != self._adapter:
             raise PrerequisiteError(
                 f"approaches.{self.name}: the adapter {self._adapter!r} has expired: model {version} answered without"
                 " it; train a new version of it, or leave out `project_version`"
             )
+        labels = [
+            {
+                "name": label.get("Name"),
+                "confidence": jsonable(label.get("Confidence")),
+                "parent": label.get("ParentName", ""),
+                "level": jsonable(label.get("TaxonomyLevel")),
+            }
+            for label in objects(answer.get("ModerationLabels"))
+        ]
         raw = {
-            "labels": [
-                {
-                    "name": label["Name"],
-                    "confidence": label["Confidence"],
-                    "parent": label.get("ParentName", ""),
-                    "level": label.get("TaxonomyLevel"),
-                }
-                for label in answer["ModerationLabels"]
-            ],
+            "labels": labels if "ModerationLabels" in answer else None,
             "content_types": [
-                {"name": kind["Name"], "confidence": kind["Confidence"]} for kind in answer.get("ContentTypes", [])
+                {"name": kind.get("Name"), "confidence": jsonable(kind.get("Confidence"))}
+                for kind in objects(answer.get("ContentTypes"))
             ],
             "model_version": version,
             "adapter": self._adapter,

@@ -7,6 +7,7 @@ score of a category is the highest confidence of a label that any of its terms m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from workbench.records import CENSORED, Taxonomy
 NAME = "name"
 _ABOVE_ALL = 100.001
 """Confidences are binary32 of 0 to 100; the last bit may lie above."""
+_NO_NUMBERS = ("nan", "inf", "-inf")
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,19 @@ def read_label_map(
 
 
 def percent(value: Any, place: str) -> float:
-    """A confidence of 0 to 100 as a score; ProviderError where it is none."""
+    """A confidence of 0 to 100, as `jsonable` keeps it, as a score; ProviderError where it is none."""
+    if isinstance(value, str) and value in _NO_NUMBERS:
+        raise ProviderError("bad_probability", f"{place}: a confidence of {value} is not within 0 to 100")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ProviderError("malformed_answer", f"{place}: the confidence is {value!r}, not a number")
     if not 0 <= value <= _ABOVE_ALL:
         raise ProviderError("bad_probability", f"{place}: a confidence of {value!r} is not within 0 to 100")
     return binary32(min(float(value) / 100, 1.0))
+
+
+def jsonable(value: Any) -> Any:
+    """A number of an answer as it is kept: one that is not finite as text, so that JSON can hold it."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def folded(text: str) -> str:
