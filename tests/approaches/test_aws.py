@@ -401,8 +401,12 @@ class TestWhereIsAsked:
         assert endpoint in (None, connection.endpoint)
 
     @pytest.mark.parametrize(
-        "url", ["https://me:s3same@host/", "https://host/?key=s3same", "ftp://s3same", "s3same", "http://[s3same"]
-    )
+        "url",
+        [
+            "https://me:s3same@host/", "https://host/?key=s3same", "ftp://s3same", "s3same", "http://[s3same",
+            "http://[s3same]/", "https://me:s3same@ho\u2100st/", "https://host:s3same/", "https://host/#s3same",
+        ],
+    )  # fmt: skip
     def test_an_address_holds_no_secret(self, url: str) -> None:
         setting = Setting(Taxonomy(("a",)), {}, Path(), options={"endpoint_url": url})
         with pytest.raises(ConfigError, match=r"approaches\.x\.endpoint_url") as caught:

@@ -289,13 +289,18 @@ class TestQuestions:
             ({"thinking": "between_tools"}, "claude-haiku-5-5 takes adaptive or disabled"),
             ({"samples": 0}, r"approaches\.claude\.samples"),
             ({"base_url": "https://me:secret@gateway.example"}, "without user, password and query"),
+            ({"base_url": "https://gateway.example:secret"}, "https://… is wanted"),
+            ({"model": "sk-ant-secret-secret"}, r"approaches\.claude\.model: .* looks like a credential"),
+            ({"definitions": {"disc": "AKIASECRETSECRET"}}, r"approaches\.claude\.definitions\.disc: .* credential"),
+            ({"timeout": float("inf")}, r"approaches\.claude\.timeout"),
+            ({"max_tokens": 128_001}, r"approaches\.claude\.max_tokens"),
             ({"prompt": "nowhere.md"}, r"nowhere\.md: No such file"),
         ],
     )
     def test_faulty_options_are_named(self, build: Build, options: dict[str, Any], words: str) -> None:
         with pytest.raises(ConfigError, match=words) as caught:
             build(**options)
-        assert "secret" not in str(caught.value)
+        assert "secret" not in str(caught.value).lower()
 
     def test_what_cannot_go_together_is_refused(self, build: Build) -> None:
         with pytest.raises(ConfigError, match="names one label"):

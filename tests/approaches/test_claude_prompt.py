@@ -146,3 +146,12 @@ class TestFiles:
         (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(ConfigError, match="not UTF-8 text"):
             read_prompt(tmp_path / "bytes.md")
+
+    @pytest.mark.parametrize("path", [Path(), Path("/dev/zero")])
+    def test_what_is_no_file_is_not_read(self, path: Path) -> None:
+        with pytest.raises(ConfigError, match="not an ordinary file"):
+            read_prompt(path)
+
+    def test_what_is_too_long_is_not_read(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="at most 1,000,000 bytes"):
+            read_prompt(self.own(tmp_path, PACKAGED + " " * 1_000_000))

@@ -113,6 +113,14 @@ def test_a_model_version_says_which_answers_count(project: Path, server: ToyServ
     assert 40 == len(server.seen)
 
 
+def test_fields_of_an_approach_that_is_not_there_are_refused(project: Path, server: ToyServer) -> None:
+    project.write_text(project.read_text() + '[approaches.claud]\nmodel = "claude-haiku-5-5"\n')
+    refused = ran(project)
+    assert 2 == refused.exit_code
+    assert "approaches.claud: no approach is called so; did you mean 'claude'?" in refused.stderr
+    assert [] == server.seen
+
+
 def test_an_approach_of_this_machine_states_its_version(project: Path) -> None:
     refused = workbench("classify", project, "--approach", "local-trained", "--model-version", "x")
     assert 2 == refused.exit_code

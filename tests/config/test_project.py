@@ -108,7 +108,7 @@ FAULTS = {
     "unknown field": ('name = "shoes"', 'nom = "shoes"', "dataset.nom"),
     "wrong type": ("sensitive = true", 'sensitive = "yes"', "dataset.sensitive"),
     "another sampling": ("sensitive = true", 'sampling = "best"', "dataset.sampling"),
-    "no day": ("sensitive = true", 'collected = "31.1.2026"', "dataset.collected: Value error, a day like 2026-01-31"),
+    "no day": ("sensitive = true", 'collected = "31.1.2026"', "dataset.collected: a day like 2026-01-31"),
     "an hour": ("sensitive = true", "collected = 2026-01-31T10:00:00", "dataset.collected"),
     "no categories": ('categories = ["shoe", "boot"]', "categories = []", "taxonomy.categories"),
     "a category twice": ('["shoe", "boot"]', '["shoe", "shoe"]', "'shoe' stands twice"),
@@ -141,6 +141,40 @@ def test_a_fault_names_the_file_and_the_field(old: str, new: str, message: str, 
         read_project(write(tmp_path, text))
     assert message in str(caught.value)
     assert "workbench.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[approaches]\nkey = "s3same"',
+        '[approaches.claude]\nlabels = "s3same"',
+        '[approaches.claude]\nlabels = ["s3same"]',
+        '[approaches.claude.labels]\ncat = "s3same"',
+        '[approaches.claude]\nmade = "s3same"',
+        '[prices]\nkey = "s3same"',
+        '[prices]\nkey = ["s3same"]',
+    ],
+)
+def test_what_may_be_a_secret_in_the_wrong_place_is_not_repeated(table: str, tmp_path: Path) -> None:
+    path = tmp_path / "workbench.toml"
+    path.write_text(table + "\n")
+    with pytest.raises(ConfigError, match=r"workbench\.toml: (approaches|prices)\.") as caught:
+        read_project(path)
+    assert "s3same" not in str(caught.value)
+
+
+@pytest.mark.parametrize("price", ["-1", "nan", "inf", '"0.1"', "true", "[1]"])
+def test_what_is_no_price_is_refused(price: str, tmp_path: Path) -> None:
+    path = tmp_path / "workbench.toml"
+    path.write_text(f'[prices]\n"a/b" = {price}\n')
+    with pytest.raises(ConfigError, match=r"prices\.a/b: "):
+        read_project(path)
+
+
+def test_a_price_is_a_number_from_0_up(tmp_path: Path) -> None:
+    path = tmp_path / "workbench.toml"
+    path.write_text('[prices]\n"a/b" = 1\n"c/d" = 0.5\n')
+    assert {"a/b": 1.0, "c/d": 0.5} == read_project(path).prices
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:

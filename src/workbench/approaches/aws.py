@@ -11,12 +11,11 @@ from functools import cache, cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
 from workbench.approaches.aws_errors import plain, remember_token, translated
-from workbench.approaches.base import Options
+from workbench.approaches.base import Options, check_address
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -49,11 +48,8 @@ class AwsOptions(Options):
     @field_validator("endpoint_url")
     @classmethod
     def _no_secret(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("an address like https://… is wanted")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("an address without user, password and query is wanted")
+        if url:
+            check_address(url)
         return url
 
 

@@ -8,11 +8,13 @@ that costs (`Service`), and one whose service must be switched on has `start` an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,11 +64,31 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+_KEY = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|\b(AKIA|ASIA)[A-Z0-9]{12,}\b|-----BEGIN [A-Z ]*PRIVATE KEY")
+
 AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError, in words that do not repeat it, for what is no address of a service, or holds a credential."""
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("an address like https://… is wanted")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("an address without user, password and query is wanted")
 
 
 def read_options(kind: type[AnyOptions], name: str, setting: Setting) -> AnyOptions:
     """The options of an approach, checked; ConfigError names every faulty field."""
+    for place in _credentials(setting.options, f"approaches.{name}"):
+        raise ConfigError(
+            f"workbench.toml: {place}: this looks like a credential; credentials are never written here: they come"
+            " from the environment and the services' own files"
+        )
     try:
         return kind.model_validate(dict(setting.options))
     except ValidationError as error:
@@ -76,10 +98,24 @@ def read_options(kind: type[AnyOptions], name: str, setting: Setting) -> AnyOpti
         raise ConfigError("\n".join(f"workbench.toml: {place}: {words}" for place, words in faults)) from None
 
 
+def _credentials(value: Any, place: str) -> Iterator[str]:
+    """Where in these fields something stands that looks like a key of a service."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _credentials(item, f"{place}.{name}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _credentials(item, place)
+    elif isinstance(value, str) and _KEY.search(value):
+        yield place
+
+
 def _fault_words(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return "there is no such field; what an approach understands stands in datasets/README.md"
-    return str(fault["msg"])  # the value is left out: it may be a secret in the wrong place
+    return str(fault["msg"]).removeprefix(
+        "Value error, "
+    )  # the value is left out: it may be a secret in the wrong place
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from workbench.approaches.base import Options, Setting
+from workbench.approaches.base import Options, Setting, check_address
 from workbench.approaches.claude_models import Model
 from workbench.approaches.claude_prompt import Form, Protocol
 from workbench.errors import ConfigError
@@ -54,11 +53,11 @@ class ClaudeOptions(Options):
     """As the API has it; left out: none where the model can be asked without."""
     effort: Literal["", "low", "medium", "high", "xhigh", "max"] = ""
     """As the API has it; left out: the model's default."""
-    max_tokens: int = Field(default=0, ge=0)
+    max_tokens: int = Field(default=0, ge=0, le=128_000)
     """Of an answer; 0: what the longest one takes, and 4,096 for thoughts where the model may think."""
     cache_prompt: bool = False
     """Let the service keep instructions and examples for five minutes: writing costs more, reading a tenth."""
-    timeout: float = Field(default=60.0, gt=0)
+    timeout: float = Field(default=60.0, gt=0, le=3600)
     """Seconds to wait for an answer."""
     model_version: str = ""
     """What answers must give as their model; left out: what the first one gives."""
@@ -66,11 +65,8 @@ class ClaudeOptions(Options):
     @field_validator("base_url")
     @classmethod
     def _no_secret(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("an address like https://… is wanted")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("an address without user, password and query is wanted")
+        if url:
+            check_address(url)
         return url
 
     @property

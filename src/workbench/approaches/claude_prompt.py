@@ -18,6 +18,7 @@ from workbench.records import Taxonomy
 Protocol = Literal["top-k", "single"]
 
 _PACKAGED = "claude-1.md"
+_MOST_BYTES = 1_000_000
 _SECTIONS = (
     "system",
     "single-label",
@@ -73,6 +74,10 @@ def read_prompt(path: Path | None) -> Prompt:
     """The packaged prompt file, or another one. Raises ConfigError that names what is wrong with it."""
     place = "approaches.claude.prompt"
     try:
+        if path is not None and path.exists() and not path.is_file():
+            raise ConfigError(f"workbench.toml: {place}: {path}: not an ordinary file")
+        if path is not None and path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"workbench.toml: {place}: {path}: a prompt file has at most {_MOST_BYTES:,} bytes")
         text = (
             files("workbench.approaches").joinpath("prompts", _PACKAGED).read_text(encoding="utf-8")
             if path is None

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from workbench.approaches.base import Answer, Estimate, Options, Setting, read_options
+from workbench.approaches.base import Answer, Estimate, Options, Setting, check_address, read_options
 from workbench.approaches.google_client import ENDPOINT, VisionClient, image_error, lacking
 from workbench.approaches.vocabulary import Label, LabelMap, read_label_map
 from workbench.canonical import binary32, digest
@@ -64,11 +64,9 @@ class VisionOptions(Options):
     @field_validator("endpoint")
     @classmethod
     def _an_address(cls, address: str) -> str:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-            raise ValueError("an address like https://eu-vision.googleapis.com is wanted")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("an address without user, password and query is wanted")
+        check_address(address)
+        if urlsplit(address).path.strip("/"):
+            raise ValueError("an address like https://eu-vision.googleapis.com is wanted, without a path")
         return address.rstrip("/")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -191,10 +192,12 @@ def classify_dataset(
 def setting_for(opened: Opened, approach: str, model: Path | None = None, model_version: str = "") -> Setting:
     """What an approach is built from, for this data set and this user.
 
-    Raises ConfigError for a model version of an approach that is no service: it states its own.
+    Raises ConfigError for a model version of an approach that is no service (it states its own), and where the project
+    has fields of an approach that is not there.
     """
     from workbench.config.store import store_folder
 
+    _check_names(opened)
     options = dict(opened.options(approach))
     if model_version:
         if not hasattr(approach_class(approach), "lacks"):
@@ -208,6 +211,17 @@ def setting_for(opened: Opened, approach: str, model: Path | None = None, model_
         options,
         opened.prices,
     )
+
+
+def _check_names(opened: Opened) -> None:
+    """What stands in the table of a misspelt approach would silently not count."""
+    if opened.project is None:
+        return
+    for name in opened.project.options:
+        if name not in APPROACHES:
+            close = get_close_matches(name, list(APPROACHES), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(APPROACHES)}"
+            raise ConfigError(f"{opened.project.path}: approaches.{name}: no approach is called so; {hint}")
 
 
 def missing_to_ask(approach: Approach, setting: Setting) -> str:

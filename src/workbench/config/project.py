@@ -96,7 +96,7 @@ class _File(_Strict):
     dataset: _Dataset = _Dataset()
     taxonomy: _Taxonomy | None = None
     approaches: dict[str, _Approach] = Field(default_factory=dict)
-    prices: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]] = Field(default_factory=dict)
+    prices: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     goals: Goals | None = None
 
 
@@ -164,8 +164,11 @@ def _validated(model: type[Model], content: dict[str, Any], path: Path) -> Model
 
 def _words(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"]) or "the file"
-    shown = "" if fault["type"] in ("missing", "extra_forbidden") else f", found {fault['input']!r}"[:80]
-    return f"{place}: {fault['msg']}{shown}"
+    # where a key of a service might have been written by mistake, nothing is repeated
+    hidden = fault["type"] in ("missing", "extra_forbidden") or fault["loc"][:1] in (("approaches",), ("prices",))
+    shown = "" if hidden else f", found {fault['input']!r}"[:80]
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}{shown}"
 
 
 def _taxonomy(content: _Taxonomy, path: Path) -> Taxonomy:
