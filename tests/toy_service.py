@@ -168,6 +168,7 @@ class ToyService:
 class ToyStanding(ToyService):
     """One that has to be switched on."""
 
+    start_seconds: float = 1200.0
     on: bool = False
     said: list[str] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)

@@ -21,6 +21,7 @@ from workbench.runs import asking
 from workbench.runs.asking import DirectAsker, ServiceAsker, asker_for
 from workbench.runs.limits import Limits
 from workbench.runs.pace import Clock
+from workbench.runs.spending import ENDING_SECONDS
 
 SIZE = (8, 8)
 
@@ -331,3 +332,79 @@ def test_an_approach_of_this_machine_is_asked_as_it_is(server: ToyServer) -> Non
     assert 4 == asker.threads == asker.ahead
     assert {"mean": 0.0} == asker.ask(question(), SIZE, lambda: None).answer.raw
     assert ("", 0.0) == (asker.remark(), asker.standing_usd)
+
+
+def test_a_service_that_wants_to_be_left_alone_for_years_is_left_alone_and_nobody_waits(server: ToyServer) -> None:
+    server.faults.append(Reply(429, b"", {"Retry-After": "1000000000"}))
+    leaping = Leaping()
+    with ServiceAsker(ToyService(server.url), clock=leaping.clock) as asker:
+        for number, reason in (
+            (0, "too fast; given up"),
+            (1, r"left alone for 1000000000 s.*one image may take \(300 s"),
+        ):
+            with pytest.raises(ProviderError, match=reason) as caught:
+                ask(asker, number)
+            assert ("provider_error", 0.0) == (caught.value.outcome, caught.value.cost_usd)
+    assert (1, []) == (len(server.seen), leaping.waits)
+
+
+def test_a_long_rest_ends_when_the_hours_have_eaten_the_budget(server: ToyServer) -> None:
+    server.fault = lambda seen: Reply(503, b"", {"Retry-After": "7200"})
+    leaping = Leaping()
+    standing = ToyStanding(server.url, hourly_usd=3.6)  # a tenth of a cent per second
+    limits = Limits(budget_usd=3.0, seconds_per_image=1e6)
+    with ServiceAsker(standing, limits, say=lambda _: None, clock=leaping.clock) as asker:
+        with pytest.raises(BudgetError, match="kept back for switching off"):
+            ask(asker)
+        assert 2.0 < asker.spending.usd <= 3.0 - ENDING_SECONDS / 1000 + 0.01
+
+
+def test_as_much_is_set_aside_as_switching_on_may_take(server: ToyServer) -> None:
+    standing = ToyStanding(server.url, hourly_usd=3.6, start_seconds=7200.0)
+    with ServiceAsker(standing, Limits(budget_usd=8.0)) as asker, pytest.raises(BudgetError):
+        asker.open()
+    assert [] == standing.said
+
+
+def test_what_does_not_start_is_not_started_again_by_those_who_waited(server: ToyServer) -> None:
+    class Slow(ToyStanding):
+        def start(self, say: Any) -> None:
+            self._note("start")
+            time.sleep(0.05)
+            raise PrerequisiteError("it does not start")
+
+    standing = Slow(server.url, hourly_usd=4.0)
+    with ServiceAsker(standing, say=lambda _: None) as asker:
+
+        def one(number: int) -> str:
+            with pytest.raises(PrerequisiteError) as caught:
+                ask(asker, number)
+            return str(caught.value)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert ["it does not start"] * 4 == list(pool.map(one, range(4)))
+        assert "it does not start" == one(4)
+    assert ["start", "stop"] == standing.said
+
+
+def test_what_is_just_starting_when_all_ends_is_switched_off_after_that(server: ToyServer) -> None:
+    starting = threading.Event()
+
+    class Slow(ToyStanding):
+        def start(self, say: Any) -> None:
+            starting.set()
+            time.sleep(0.05)
+            super().start(say)
+
+    standing = Slow(server.url)
+    asker = ServiceAsker(standing, say=lambda _: None)
+    with ThreadPoolExecutor(1) as pool:
+        with asker:
+            asked = pool.submit(ask, asker)
+            starting.wait(60)
+        with pytest.raises(CancelledError):
+            asked.result(60)
+    assert (["start", "stop"], False) == (standing.said, standing.on)
+    with pytest.raises(CancelledError):
+        asker.open()
+    assert ["start", "stop"] == standing.said

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import BudgetError
-from workbench.runs.spending import ENDING_SECONDS, STARTING_SECONDS, Spending
+from workbench.runs.spending import ENDING_SECONDS, Spending
 
 cents = st.integers(0, 500).map(lambda cents: cents / 100)
 
@@ -109,7 +109,7 @@ def test_hours_count_while_it_is_on_and_what_switching_off_takes_is_kept_back() 
     now = [0.0]
     spending = Spending(3.0, 4.0, lambda: now[0])
     assert 0.0 == spending.usd
-    spending.switch_on(0.1)
+    spending.switch_on(0.1, 300)
     now[0] += 900  # a quarter of an hour
     assert 1.0 == spending.usd == spending.standing_usd
     spending.check()
@@ -130,9 +130,9 @@ def test_hours_count_while_it_is_on_and_what_switching_off_takes_is_kept_back() 
 
 
 def test_it_is_not_switched_on_where_that_alone_could_exceed_the_budget() -> None:
-    least = 4.0 * (STARTING_SECONDS + ENDING_SECONDS) / 3600
+    least = 4.0 * (1800 + ENDING_SECONDS) / 3600
     with pytest.raises(BudgetError):
-        Spending(least + 0.09, 4.0, time.monotonic).switch_on(0.1)
+        Spending(least + 0.09, 4.0, time.monotonic).switch_on(0.1, 1800)
     spending = Spending(least + 0.1, 4.0, lambda: 0.0)
-    spending.switch_on(0.1)
+    spending.switch_on(0.1, 1800)
     assert 0.0 == spending.usd

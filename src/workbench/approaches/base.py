@@ -231,6 +231,9 @@ class Service(Approach, Protocol):
 class Standing(Service, Protocol):
     """A service that must be switched on before it answers, and costs money until it is switched off."""
 
+    start_seconds: float
+    """How long `start` may take, at most, once it costs."""
+
     def start(self, say: Callable[[str], None]) -> None:
         """Switch it on and wait until it answers; `say` takes remarks for whoever waits. On record before it costs.
 

@@ -88,6 +88,7 @@ class RekognitionCustom:
         price = setting.prices.of(_HOUR)
         self.hourly_usd = None if price is None else price * options.inference_units
         self.price_note = _price_note(self.hourly_usd, options.inference_units)
+        self.start_seconds = 60 * options.start_minutes
         self._connection = Connection("rekognition", options)
         self.question = digest(
             {
@@ -111,7 +112,7 @@ class RekognitionCustom:
             profile=options.profile,
             units=options.inference_units,
             hourly_usd=self.hourly_usd,
-            start_seconds=60 * options.start_minutes,
+            start_seconds=self.start_seconds,
         )
 
     @classmethod

@@ -128,6 +128,8 @@ class ServiceAsker:
         """Images in a row that no attempt was answered for."""
         self._opening = threading.Lock()
         self._opened = self._switched_on = False
+        self._shut: Exception | None = None
+        """Why nothing is switched on (any more): that it failed, or that all is over."""
         self.ahead = _AHEAD
         self.threads = limits.max_in_flight + _HANDOVERS
 
@@ -138,30 +140,33 @@ class ServiceAsker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if self._switched_on and isinstance(self._service, Standing):
-            try:
-                self._service.stop(self._say)
-            except Exception as problem:  # the rows are there, and what still runs is on record
-                self._say(f"{self._service.name}: COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {problem}")
-            self.spending.switch_off()
-            self._switched_on = False
+        with self._opening:  # what another thread is just switching on is switched off after that
+            self._shut = self._shut or CancelledError()
+            self._opened = False
+            if self._switched_on and isinstance(self._service, Standing):
+                try:
+                    self._service.stop(self._say)
+                except Exception as problem:  # the rows are there, and what still runs is on record
+                    self._say(f"{self._service.name}: COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {problem}")
+                self.spending.switch_off()
+                self._switched_on = False
 
     def open(self) -> None:
         """See that the service can be asked, and switch it on if it has to be; does something the first time only.
 
-        Raises PrerequisiteError for what is missing, ConfigError for a budget without prices, BudgetError.
+        Raises PrerequisiteError for what is missing, ConfigError for a budget without prices, BudgetError. What could
+        not be switched on is not tried again: whoever comes later gets the same error.
         """
         with self._opening:
             if self._opened:
                 return
+            if self._shut is not None:
+                raise self._shut
             if missing := self._lacks():
                 raise PrerequisiteError(f"{self._service.name}: {missing}")
             self._check_prices()
             if isinstance(self._service, Standing):
-                preparation = self._service.preparation
-                self.spending.switch_on(self._worst(self._service.estimate(preparation.width, preparation.height)))
-                self._switched_on = True
-                self._service.start(self._say)
+                self._switch_on(self._service)
             self._opened = True
 
     def ask(self, request: Any, size: tuple[int, int], begun: Callable[[], None]) -> Asked:
@@ -199,13 +204,32 @@ class ServiceAsker:
         """The worst case of a call, as the mean over those so far."""
         return self.spending.mean_worst_usd
 
+    def _switch_on(self, service: Standing) -> None:
+        preparation = service.preparation
+        worst = self._worst(service.estimate(preparation.width, preparation.height))
+        self.spending.switch_on(worst, service.start_seconds)
+        self._switched_on = True
+        try:
+            service.start(self._say)
+        except BaseException as error:
+            self._shut = error if isinstance(error, Exception) else CancelledError()
+            raise
+
     def _attempts(self, request: Any, worst: float) -> Asked:
         spent, attempt = 0.0, 0
         deadline: float | None = None
+
+        def check() -> None:
+            self.spending.check()
+            now, quiet = self._clock.now(), self._pace.quiet()
+            if quiet and now + quiet > (now + self._limits.seconds_per_image if deadline is None else deadline):
+                reason = f"the service wants to be left alone for {quiet:.0f} s, longer than one image may take"
+                raise ProviderError("provider_error", f"{reason} ({self._limits.seconds_per_image:g} s)", spent)
+
         while True:
             reserved = self.spending.reserve(worst)
             try:
-                held_up = self._pace.turn(self.spending.check)
+                held_up = self._pace.turn(check)
             except BaseException:
                 self.spending.book(reserved, 0.0)
                 raise
@@ -222,7 +246,7 @@ class ServiceAsker:
                     reason = f"{busy.detail}; given up after {attempt + 1} attempt{'s' if attempt else ''}"
                     raise ProviderError("provider_error", reason, spent) from None
                 attempt += 1
-                self._pace.rest(rest)
+                self._pace.rest(rest, self.spending.check if self._service.hourly_usd else None)
             except ProviderError as error:
                 self._given_up = 0
                 error.cost_usd += spent

@@ -163,10 +163,14 @@ class Pace:
         """Seconds for which the service still wants to be left alone."""
         return max(0.0, self._quiet_until - self._clock.now())
 
-    def rest(self, seconds: float) -> None:
-        """Wait before another attempt."""
-        self._clock.wait(self._stopped, seconds)
-        self._check()
+    def rest(self, seconds: float, check: Callable[[], None] | None = None) -> None:
+        """Wait before another attempt; `check`, if there is one, is asked every second meanwhile, and may raise."""
+        until = self._clock.now() + seconds
+        while (left := until - self._clock.now()) > 0:
+            if check is not None:
+                check()
+            self._clock.wait(self._stopped, left if check is None else min(1.0, left))
+            self._check()
 
     def stop(self) -> None:
         """Nothing new starts."""

@@ -12,9 +12,7 @@ from decimal import Decimal
 
 from workbench.errors import BudgetError
 
-STARTING_SECONDS = 1200.0
-"""How long a service may take to be switched on: set aside before it is."""
-ENDING_SECONDS = 600.0
+ENDING_SECONDS = 900.0
 """How long the last calls and switching off may take: set aside as long as it is on."""
 _NOTHING = Decimal(0)
 
@@ -87,11 +85,14 @@ class Spending:
             self._booked += _exact(cost_usd)
             self._change.notify_all()
 
-    def switch_on(self, worst_usd: float) -> None:
-        """The hours begin. Raises BudgetError where not even switching on, one call and switching off would fit."""
+    def switch_on(self, worst_usd: float, starting_seconds: float) -> None:
+        """The hours begin. Raises BudgetError where not even switching on, one call and switching off would fit.
+
+        starting_seconds  How long switching on may take.
+        """
         with self._change:
             self._count(_exact(worst_usd))
-            whole = _exact(worst_usd) + self._for(STARTING_SECONDS + ENDING_SECONDS)
+            whole = _exact(worst_usd) + self._for(starting_seconds + ENDING_SECONDS)
             if not self._fits(whole):
                 raise self._too_much(whole)
             self._on_since = self._now()
