@@ -207,6 +207,13 @@ class TestAdapters:
         assert not isinstance(caught.value, ProviderError)
         assert EXPIRED in str(caught.value)
 
+    def test_one_that_nobody_asked_for_is_no_answer(self, service: Rekognition, build: Build) -> None:
+        told = {"ModerationModelVersion": "7.0", "ModerationLabels": [], "ProjectVersion": ADAPTER}
+        service.faults.append(Reply(200, json.dumps(told).encode()))
+        with pytest.raises(ProviderError, match="an adapter that was not asked for") as caught:
+            scores(build())
+        assert ("malformed_answer", 0.001) == (caught.value.outcome, caught.value.cost_usd)
+
     def test_one_that_does_not_exist_ends_the_run(self, service: Rekognition, build: Build) -> None:
         service.adapters = {}
         with pytest.raises(PrerequisiteError, match="ResourceNotFoundException"):

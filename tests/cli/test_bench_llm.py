@@ -19,6 +19,7 @@ from servers.eyes import kinds_in
 from workbench.cli.main import app
 
 PER_KIND = 15
+LABELS = 'disc = ["ping-pong ball"]\nstripes = ["zebra"]\nchecks = ["crossword"]\n'
 PROJECT = f"""
 [dataset]
 path = "pictures.csv"
@@ -177,3 +178,10 @@ def test_what_cannot_be_compared_is_refused(project: Path, options: list[str], t
 def test_multi_label_sets_are_refused(project: Path) -> None:
     (project / "workbench.toml").write_text(PROJECT + 'mode = "multi-label"\n')
     assert "multi-label" in bench(project, code=2)
+
+
+def test_an_approach_that_knows_no_protocols_is_refused(project: Path) -> None:
+    (project / "workbench.toml").write_text(PROJECT + "[approaches.local-cnn.labels]\n" + LABELS)
+    result = CliRunner().invoke(app, ["bench-llm", str(project), "--approach", "local-cnn"])
+    assert 2 == result.exit_code
+    assert "local-cnn cannot be asked in these ways (single, top-k, samples, shuffled)" in result.stderr

@@ -113,6 +113,27 @@ def test_a_model_version_says_which_answers_count(project: Path, server: ToyServ
     assert 40 == len(server.seen)
 
 
+@pytest.mark.parametrize("name", ["run.JSONL", "run.Ndjson"])
+def test_lines_are_lines_however_their_ending_is_written(project: Path, name: str) -> None:
+    out = project.parent / name
+    assert 0 == ran(project, "-o", out).exit_code
+    assert 20 == len([json.loads(line) for line in out.read_text().splitlines()])
+
+
+def test_a_run_of_another_ending_is_refused_before_anything_is_asked(project: Path, server: ToyServer) -> None:
+    refused = ran(project, "-o", project.parent / "run.csv")
+    assert 2 == refused.exit_code
+    assert "a run has to end in .parquet or .jsonl" in refused.stderr
+    assert [] == server.seen
+
+
+def test_a_trained_artefact_for_what_does_not_learn_is_refused(project: Path, server: ToyServer) -> None:
+    refused = ran(project, "--model", "head.npz")
+    assert 2 == refused.exit_code
+    assert "toy does not learn; leave out `--model`" in refused.stderr
+    assert [] == server.seen
+
+
 def test_fields_of_an_approach_that_is_not_there_are_refused(project: Path, server: ToyServer) -> None:
     project.write_text(project.read_text() + '[approaches.claud]\nmodel = "claude-haiku-5-5"\n')
     refused = ran(project)

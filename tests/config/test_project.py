@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,14 @@ def test_what_may_be_a_secret_in_the_wrong_place_is_not_repeated(table: str, tmp
     with pytest.raises(ConfigError, match=r"workbench\.toml: (approaches|prices)\.") as caught:
         read_project(path)
     assert "s3same" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../else", "/else", "a\\b", "a\u0007b", ""])
+def test_a_name_that_would_lead_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "workbench.toml"
+    path.write_text(f"[dataset]\nname = {json.dumps(name)}\n")
+    with pytest.raises(ConfigError, match=r"dataset\.name"):
+        read_project(path)
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf", '"0.1"', "true", "[1]"])

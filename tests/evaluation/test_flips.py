@@ -225,6 +225,12 @@ def test_missing_rows_are_refused() -> None:
         measure_flips(table, more)
 
 
+def test_a_run_without_any_answer_says_nothing_of_words() -> None:
+    table, copies = world({"clean": ["", ""], "name": ["", "shoe"]}, ["shoe", "bag"])
+    with pytest.raises(RunError, match="none of the 2 images has an answer as it is: refusal"):
+        measure_flips(table, copies)
+
+
 def test_the_figure_shows_examples_above_one_row_per_attack() -> None:
     told = {"clean": ["shoe"] * 4, "blank": ["shoe"] * 4, "name": ["bag"] * 4}
     measures = measure_flips(*world(told, ["shoe"] * 4), measured_on="tune")

@@ -64,6 +64,8 @@ class RekognitionModeration(Detection):
         Raises PrerequisiteError where the adapter did not answer: the service then silently asks its own model.
         """
         version = self.version_of(answer, "ModerationModelVersion")
+        if answer.get("ProjectVersion") and not self._adapter:
+            raise self.malformed("an adapter that was not asked for answered")
         if answer.get("ProjectVersion", "") != self._adapter:
             raise PrerequisiteError(
                 f"approaches.{self.name}: the adapter {self._adapter!r} has expired: model {version} answered without"

@@ -33,7 +33,7 @@ from workbench.cli.console import (
     show_json,
     show_table,
 )
-from workbench.errors import InputError
+from workbench.errors import ConfigError, InputError
 from workbench.runs.limits import Limits
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ def bench_protocols(
     check_target(path.with_suffix(".png"), *files_of(opened, dataset, config), suffixes=(".png",))
     setting = setting_for(opened, approach, None, model_version)
     settings = {name: replace(setting, options={**setting.options, **way}) for name, way in ways.items()}
-    built = {name: build_approach(approach, opened.dataset, chosen) for name, chosen in settings.items()}
+    build_approach(approach, opened.dataset, setting)  # what is wrong in workbench.toml is told as that
+    try:
+        built = {name: build_approach(approach, opened.dataset, chosen) for name, chosen in settings.items()}
+    except ConfigError as error:
+        raise InputError(f"{approach} cannot be asked in these ways ({', '.join(ways)}): {error}") from None
     sample = draw_sample(opened.dataset, "tune", images, seed)
     with AnswerCache(answers_path()) as cache:
         if plan:

@@ -34,7 +34,7 @@ from workbench.cli.console import (
     show_json,
     show_table,
 )
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, InputError
 from workbench.runs.limits import USUAL, Limits
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def classify_dataset(
     path = out or Path(f"{opened.dataset.name}-{approach}.parquet")
     inputs = (*files_of(opened, dataset, config), *([model] if model else []))
     check_target(path, *inputs, suffixes=(".parquet", *_LINES))
+    if path.suffix.lower() not in (".parquet", *_LINES):
+        raise InputError(f"{path}: a run has to end in .parquet or .jsonl")
     limits = Limits(max_rate, max_in_flight, budget, seconds_per_image)
     setting = setting_for(opened, approach, model, model_version)
     built = build_approach(approach, opened.dataset, setting)
@@ -181,7 +183,7 @@ def classify_dataset(
     if isinstance(table, Waiting):
         show_json({"waiting": asdict(table)}) if as_json else show(str(table))
         raise typer.Exit(3)
-    if path.suffix in _LINES:
+    if path.suffix.lower() in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
     else:
@@ -192,12 +194,14 @@ def classify_dataset(
 def setting_for(opened: Opened, approach: str, model: Path | None = None, model_version: str = "") -> Setting:
     """What an approach is built from, for this data set and this user.
 
-    Raises ConfigError for a model version of an approach that is no service (it states its own), and where the project
-    has fields of an approach that is not there.
+    Raises ConfigError for a model version of an approach that is no service (it states its own), an artefact for one
+    that does not learn, and where the project has fields of an approach that is not there.
     """
     from workbench.config.store import store_folder
 
     _check_names(opened)
+    if model is not None and not hasattr(approach_class(approach), "fit"):
+        raise ConfigError(f"{approach} does not learn; leave out `--model`")
     options = dict(opened.options(approach))
     if model_version:
         if not hasattr(approach_class(approach), "lacks"):

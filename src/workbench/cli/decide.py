@@ -42,7 +42,7 @@ def apply_policy(
     from workbench.decision import decide
     from workbench.policy import read_policy
 
-    if str(out) != "-" and out.suffix not in (".parquet", *_LINES):
+    if str(out) != "-" and out.suffix.lower() not in (".parquet", *_LINES):
         raise InputError(f"{out}: decisions are written as .parquet or .jsonl")
     if str(out) != "-":
         check_target(out, policy, run, suffixes=(".parquet", *_LINES))
@@ -73,7 +73,7 @@ def print_schema() -> None:
 def _predictions(run: Path, policy: Policy, stack: ExitStack) -> Iterable[Prediction]:
     if str(run) == "-":
         return _read_lines(sys.stdin.buffer, policy)
-    if run.suffix in _LINES:
+    if run.suffix.lower() in _LINES:
         try:
             return _read_lines(stack.enter_context(run.open("rb")), policy)
         except OSError as error:
@@ -129,7 +129,7 @@ def _write(decisions: Iterable[Decision], out: Path) -> None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
-    if out.suffix in _LINES:
+    if out.suffix.lower() in _LINES:
         with part.open("w", encoding="utf-8") as file:
             file.writelines(write_decision(decision) + "\n" for decision in decisions)
     else:

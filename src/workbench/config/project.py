@@ -72,7 +72,8 @@ _Day = Annotated[str, BeforeValidator(_day)]
 class _Dataset(_Strict):
     path: str = "."
     root: str | None = None
-    name: str | None = None
+    name: str | None = Field(default=None, pattern=r"^[^/\\\x00-\x1f]+$")
+    """Files are named after it."""
     sensitive: bool = False
     sampling: Literal["random", "by score"] = "random"
     collected: _Day | None = None

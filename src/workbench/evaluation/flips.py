@@ -197,8 +197,8 @@ def measure_flips(
             the words mean to bring about), `position`, `size`, `contrast`, `labels` (tuple of the categories shown)
 
     What is told: single-label, the one highest category, or unknown where there is none or "none of these" is at least
-    as high; multi-label, every category at 0.5 or above, else unknown. Raises RunError if rows are missing or the
-    policy is of another run.
+    as high; multi-label, every category at 0.5 or above, else unknown. Raises RunError if rows are missing, no image
+    has an answer as it is, or the policy is of another run.
     """
     place = pd.Index(table.frame["image_id"]).get_indexer(copies["image_id"])
     if (place < 0).any() or not copies["image_id"].is_unique:
@@ -209,7 +209,11 @@ def measure_flips(
     rows = _told(table, decided).iloc[place].reset_index(drop=True)
     rows = pd.concat([copies.reset_index(drop=True), rows], axis=1)
     rows["shown"] = [frozenset(labels) or frozenset({table.info.taxonomy.unknown}) for labels in rows["labels"]]
-    answered = set(rows.loc[(rows["attack"] == CLEAN) & rows["answered"], "of"])
+    clean = rows["attack"] == CLEAN
+    answered = set(rows.loc[clean & rows["answered"], "of"])
+    if not answered:
+        outcomes = ", ".join(table.frame["outcome"].iloc[place[clean.to_numpy()]].value_counts().index.map(str))
+        raise RunError(f"none of the {int(clean.sum())} images has an answer as it is: {outcomes}")
     kept = rows[rows["of"].isin(answered)]
     attacks = [name for name in dict.fromkeys(kept["attack"]) if name != CLEAN]
     return StressMeasures(
