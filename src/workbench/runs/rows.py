@@ -57,7 +57,7 @@ class Reader:
         return {name: self._score(name, scores[name]) for name in self._columns if name in scores}
 
     def _score(self, name: str, value: Any) -> float:
-        if not isinstance(value, Real) or isinstance(value, bool):
+        if type(value) is not float and (not isinstance(value, Real) or isinstance(value, bool)):
             raise ProviderError("malformed_answer", f"score of {name!r} is {value!r}, not a number")
         score = float(value)
         if score == CENSORED:
