@@ -39,6 +39,7 @@ from workbench.records import OK
 from workbench.runs.batches import FILE, classify_in_batches, plan_batches
 from workbench.runs.batchrun import Waiting
 from workbench.runs.cache import AnswerCache
+from workbench.runs.claims import Claim
 from workbench.runs.handover import Clock
 from workbench.runs.limits import Limits
 from workbench.runs.plan import plan_run
@@ -189,6 +190,40 @@ def test_live_and_batch_share_their_answers(
     assert (19, 29) == (service.handed_in, service.answered)
     assert again.frame["cached"].all()
     assert alike(table) == alike(again)
+
+
+def test_what_is_in_a_batch_is_not_asked_live_as_well(
+    tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours
+) -> None:
+    dataset = greys(tmp_path / "images", range(5))
+    assert isinstance(in_batches_or_not(dataset, toy, store, hours, wait=False), Waiting)
+    with pytest.raises(
+        RunError, match=r"handed in in a batch; asking it now would pay for it twice.*`classify --batch`"
+    ):
+        live(dataset, toy, store)
+    assert (5, 0) == (service.handed_in, service.answered)
+    in_batches(dataset, toy, store, hours)
+    assert live(dataset, toy, store).frame["cached"].all()
+    assert 5 == service.answered
+
+
+def test_a_batch_waits_for_the_live_run_that_asks_the_same(
+    tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = greys(tmp_path / "images", range(5))
+    other = Claim(store, toy.question)
+    assert other.take()
+
+    def nap(seconds: float) -> None:
+        """Meanwhile, the live run ends."""
+        other.release()
+        live(dataset, toy, store)
+
+    with AnswerCache(store / "answers.sqlite") as cache:
+        table = classify_in_batches(dataset, toy, cache, store, clock=replace(hours.clock, sleep=nap))
+    assert isinstance(table, PredictionTable)
+    assert (True, 0, 5) == (table.frame["cached"].all(), service.handed_in, service.answered)
+    assert "another run is asking the same at the moment; waiting for it" in capsys.readouterr().err
 
 
 def test_a_second_run_asks_nothing_and_says_the_same(

@@ -291,7 +291,7 @@ def test_the_time_for_one_image_is_kept(cache: AnswerCache) -> None:
     with Realtime(approach, cache, limits=Limits(seconds_per_image=0.01)) as realtime:
         prediction = realtime.classify(plain(1, 2, 3), "a.png")
     assert ("provider_error", 1) == (prediction.outcome, len(approach.asked))
-    assert "given up after 1 attempts" in prediction.detail
+    assert "given up after 1 attempt" in prediction.detail
 
 
 def test_what_is_missing_is_told_before_the_first_question(cache: AnswerCache) -> None:

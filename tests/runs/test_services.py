@@ -28,7 +28,9 @@ from workbench.predictions import PredictionTable
 from workbench.records import OK
 from workbench.runs import asking
 from workbench.runs.cache import AnswerCache, answer_key
+from workbench.runs.claims import Claim
 from workbench.runs.limits import Limits
+from workbench.runs.pipeline import Pipeline
 from workbench.runs.runner import STANDING_USD, classify, classify_one
 
 
@@ -407,7 +409,8 @@ def test_killed_at_half_and_run_again_it_pays_for_what_was_in_flight_at_most(tmp
         table = classify(dataset, ToyService(server.url), cache)
         assert 0 == cache.discarded
     assert {OK: 120} == outcomes(table)
-    assert 120 <= len(server.seen) <= 120 + 8
+    # of those in flight, and of the four handing over, each may have an answer that is not on file yet
+    assert 120 <= len(server.seen) <= 120 + 8 + 4
     with closing(sqlite3.connect(process.store)) as connection:
         assert [("ok",)] == connection.execute("PRAGMA integrity_check").fetchall()
 
@@ -430,6 +433,51 @@ def test_ctrl_c_and_termination_switch_off_and_keep_every_answer(
         dataset = dataset_of(tmp_path / "images", sorted(path.name for path in (tmp_path / "images").iterdir()))
         classify(dataset, ToyService(server.url), cache)
     assert 120 == len(server.seen)
+
+
+def test_two_processes_at_once_pay_once(tmp_path: Path, server: ToyServer) -> None:
+    server.latency = 0.005
+    first, second = (Process(tmp_path, server) for _ in range(2))
+    told = [process.running.communicate(timeout=60)[1] for process in (first, second)]
+    assert [0, 0] == [first.running.returncode, second.running.returncode]
+    assert Counter(server.asked).most_common(1)[0][1] == 1
+    assert 120 == len(server.seen)
+    assert not any("Error" in text for text in told)
+
+
+def test_who_waits_for_another_run_asks_what_that_one_left(
+    tmp_path: Path, server: ToyServer, cache: AnswerCache, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dataset, standing = paint(tmp_path / "images", 5), ToyStanding(server.url)
+    other = Claim(cache.path.parent, standing.question)
+    assert other.take()
+    ends: list[dict[str, int]] = []
+    with AnswerCache(cache.path) as own:
+        waiting = threading.Thread(target=lambda: ends.append(outcomes(classify(dataset, standing, own))))
+        waiting.start()
+        while "another run is asking the same" not in capfd.readouterr().err:
+            time.sleep(0.005)
+        assert ([], []) == (server.seen, standing.said)
+        with asking.ServiceAsker(ToyService(server.url)) as asker:
+            pipeline = Pipeline(ToyService(server.url), cache, asker)
+            for name in dataset.frame["image_id"]:
+                pipeline.classify_file((name, dataset.file(name)))
+        other.release()
+        waiting.join(60)
+    assert [{OK: 5}] == ends
+    assert (5, []) == (len(server.seen), standing.said)  # nothing was left, so nothing was switched on
+
+
+def test_ctrl_c_ends_waiting_for_another_run(tmp_path: Path, server: ToyServer) -> None:
+    other = Claim(tmp_path / "store", ToyService(server.url).question)
+    assert other.take()
+    process = Process(tmp_path, server)
+    assert process.running.stderr is not None
+    assert "another run is asking the same" in process.running.stderr.readline()
+    process.end(server, 0, signal.SIGINT)
+    assert -signal.SIGINT == process.running.returncode
+    other.release()
+    assert [] == server.seen
 
 
 def test_ctrl_c_wakes_who_waits(tmp_path: Path, server: ToyServer) -> None:

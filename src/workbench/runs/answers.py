@@ -63,6 +63,8 @@ class Answers:
 
     def find(self, pixels: str) -> Found:
         """What is kept about these pixels. Raises RunError for a kept answer of another version."""
+        if self._cache is not None and self._serves and not self._version:
+            self._learn_version()
         if self._cache is None or not self._version:
             return Found(None, {}, tuple(range(self.parts)))
         if self.parts == 1 and (sole := self._usable(pixels, 0)) is not None:
@@ -164,6 +166,12 @@ class Answers:
                 " `model_version` in workbench.toml) to one of them"
             )
         return known[0] if known else ""
+
+    def _learn_version(self) -> None:
+        """Another run may have been the first to learn it."""
+        known = self._only_version()
+        with self._lock:
+            self._version = self._version or known
 
     def _check_version(self, observed: str, where: str) -> None:
         with self._lock:

@@ -27,6 +27,7 @@ from workbench.errors import (
     ProviderError,
     ServiceBusyError,
 )
+from workbench.runs.claims import Claim
 from workbench.runs.limits import USUAL, Limits
 from workbench.runs.pace import USUAL_CLOCK, Clock, Pace
 from workbench.runs.spending import Spending
@@ -81,6 +82,13 @@ class DirectAsker:
     def open(self) -> None:
         """There is nothing to switch on."""
 
+    def get_ready(self) -> None:
+        """Nothing is missing."""
+
+    def is_under_way(self, pixels: str, part: int) -> bool:
+        """Nothing is asked anywhere else."""
+        return False
+
     def stop(self) -> None:
         """Nobody waits."""
 
@@ -104,6 +112,7 @@ class ServiceAsker:
 
     lacks  What is missing to ask, in words; asked before the first question.
     say    Takes remarks for whoever waits.
+    claim  What keeps another run from asking the same at the same time; None: nothing does.
     """
 
     ends_run: tuple[type[Exception], ...] = (InputError, PrerequisiteError, CancelledError)
@@ -115,8 +124,10 @@ class ServiceAsker:
         lacks: Callable[[], str] = str,
         say: Callable[[str], None] | None = None,
         clock: Clock = USUAL_CLOCK,
+        claim: Claim | None = None,
     ) -> None:
         self._service = service
+        self._claim = claim
         self._limits = limits
         self._lacks = lacks
         self._say = say or _say_on_stderr
@@ -150,11 +161,28 @@ class ServiceAsker:
                     self._say(f"{self._service.name}: COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {problem}")
                 self.spending.switch_off()
                 self._switched_on = False
+        if self._claim is not None:
+            self._claim.release()
+
+    def get_ready(self) -> None:
+        """See that the service can be asked, and wait until no other run asks the same.
+
+        Raises PrerequisiteError for what is missing, ConfigError for a budget without prices.
+        """
+        if missing := self._lacks():
+            raise PrerequisiteError(f"{self._service.name}: {missing}")
+        self._check_prices()
+        if self._claim is not None:
+            self._claim.wait(lambda text: self._say(f"{self._service.name}: {text}"), self._pace.rest)
+
+    def is_under_way(self, pixels: str, part: int) -> bool:
+        """Whether a batch that was handed in before asks this already."""
+        return self._claim is not None and (pixels, part) in self._claim.under_way
 
     def open(self) -> None:
-        """See that the service can be asked, and switch it on if it has to be; does something the first time only.
+        """Get ready, and switch the service on if it has to be; does something the first time only.
 
-        Raises PrerequisiteError for what is missing, ConfigError for a budget without prices, BudgetError. What could
+        Raises what `get_ready` raises, and BudgetError. What could
         not be switched on is not tried again: whoever comes later gets the same error.
         """
         with self._opening:
@@ -162,9 +190,7 @@ class ServiceAsker:
                 return
             if self._shut is not None:
                 raise self._shut
-            if missing := self._lacks():
-                raise PrerequisiteError(f"{self._service.name}: {missing}")
-            self._check_prices()
+            self.get_ready()
             if isinstance(self._service, Standing):
                 self._switch_on(self._service)
             self._opened = True
@@ -299,9 +325,12 @@ def asker_for(
     limits: Limits = USUAL,
     lacks: Callable[[], str] = str,
     say: Callable[[str], None] | None = None,
+    claim: Claim | None = None,
 ) -> AbstractContextManager[Asker]:
     """Who asks this approach."""
-    return ServiceAsker(approach, limits, lacks, say) if isinstance(approach, Service) else DirectAsker(approach)
+    if isinstance(approach, Service):
+        return ServiceAsker(approach, limits, lacks, say, claim=claim)
+    return DirectAsker(approach)
 
 
 def _rest(attempt: int) -> float:

@@ -23,11 +23,10 @@ from workbench.runs.handover import USUAL_CLOCK, Clock
 from workbench.runs.limits import USUAL, Limits
 from workbench.runs.plan import Plan, check_taxonomy, plan_run
 from workbench.runs.runner import table_of
-from workbench.runs.submissions import Submissions
+from workbench.runs.submissions import FILE, Submissions
 from workbench.runs.threads import ended_politely
 
-FILE = "batches.sqlite"
-"""In the store: what was handed in."""
+__all__ = ["FILE", "classify_in_batches", "plan_batches"]
 
 
 def classify_in_batches(

@@ -28,6 +28,7 @@ from workbench.errors import (
 from workbench.prepare.decode import Prepared, Unprepared
 from workbench.records import OK
 from workbench.runs.cache import AnswerCache, KeptAnswer, answer_key
+from workbench.runs.claims import WAITS, Claim
 from workbench.runs.handover import SAME_COMMAND, Clock, Handover
 from workbench.runs.limits import Limits
 from workbench.runs.pipeline import RESUMES, Pipeline
@@ -38,6 +39,7 @@ from workbench.runs.threads import work_through
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 1.0, 1.3, 120.0
 """Seconds between two looks at what is under way: at first, growing by, at most."""
+_WAITING = 0.2
 _ELSEWHERE = "another run collected its batch, and no answer was kept; run again to ask again"
 _NOT_YET = Unprepared("unreadable", "not looked at")
 
@@ -101,6 +103,7 @@ class BatchRun:
         self._cache = cache
         self._look_up_anew()
         self._submissions = submissions
+        self._claim = Claim(submissions.path.parent, self.approach.question)
         self._limits = limits
         self._lacks = lacks
         self._clock = clock
@@ -120,21 +123,33 @@ class BatchRun:
         Raises BudgetError before a batch whose worst case does not fit; the batches before it stay with the service.
         """
         self._check_prices()
-        with self._alone():
-            self._look_up_anew()
-            if self.desk.open():
-                self._check_ready()
-                self.desk.find_lost()
-                self.desk.collect_ended()
-                self._check_version()
-            self._under_way = {
-                place: submission.nonce
-                for submission in self.desk.open()
-                for place in self._submissions.places(submission)
-            }
-            self._begun.clear()
-            self._awaited.clear()
-            self._hand_in_missing(progress)
+        told = False
+        while True:
+            with self._alone():
+                if self._claim.take():
+                    try:
+                        self._hand_in_alone(progress)
+                    finally:
+                        self._claim.release()
+                    return
+            if not told:
+                say(f"{self.approach.name}: {WAITS}")
+            told = True
+            self._clock.sleep(_WAITING)
+
+    def _hand_in_alone(self, progress: bool) -> None:
+        self._look_up_anew()
+        if self.desk.open():
+            self._check_ready()
+            self.desk.find_lost()
+            self.desk.collect_ended()
+            self._check_version()
+        self._under_way = {
+            place: submission.nonce for submission in self.desk.open() for place in self._submissions.places(submission)
+        }
+        self._begun.clear()
+        self._awaited.clear()
+        self._hand_in_missing(progress)
 
     def waiting(self, every: bool = False) -> Waiting | None:
         """What this run waits for, or every batch of this question; None where nothing is with the service."""

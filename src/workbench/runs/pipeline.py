@@ -230,8 +230,17 @@ class Pipeline:
     def _ask(self, image_id: str, question: _Question, leave: Callable[[], None]) -> Row:
         """Ask what is missing, part by part; each answer is on file before the next is asked."""
         found = self.answers.find(question.pixels)
+        if found.row is None and self._service:
+            with self._broken_down(image_id):
+                self._asker.open()
+            found = self.answers.find(question.pixels)  # another run, which was waited for, may have asked
         if found.row is not None:
             return found.row
+        if any(self._asker.is_under_way(question.pixels, part) for part in found.missing):
+            raise RunError(
+                f"{self.approach.name}: what is to be asked about {image_id!r} has been handed in in a batch; asking"
+                " it now would pay for it twice. `classify --batch` collects the answers as soon as they are there"
+            )
         kept, spent = dict(found.kept), 0.0
         row: Row | None = None
         for part in found.missing:
@@ -245,8 +254,15 @@ class Pipeline:
         return replace(whole, cost_usd=spent, cached=False)
 
     def _ask_part(self, image_id: str, question: _Question, part: int, leave: Callable[[], None]) -> Asked:
+        with self._broken_down(image_id):
+            asked = self._asker.ask(question.request(part), question.size, leave)
+        return asked  # noqa: RET504  types do not say that the context swallows nothing
+
+    @contextmanager
+    def _broken_down(self, image_id: str) -> Iterator[None]:
+        """Whatever is neither this image's failure nor an end that explains itself is told as what it is."""
         try:
-            return self._asker.ask(question.request(part), question.size, leave)
+            yield
         except ProviderError:
             raise
         except self._asker.ends_run:

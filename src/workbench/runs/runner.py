@@ -17,7 +17,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 
-from workbench.approaches.base import Approach, Standing
+from workbench.approaches.base import Approach, Standing, question_of
 from workbench.canonical import binary32
 from workbench.dataset.images import Dataset
 from workbench.errors import BudgetError
@@ -25,6 +25,7 @@ from workbench.predictions import SCORE, PredictionTable, RunInfo
 from workbench.records import Origin, Prediction
 from workbench.runs.asking import RESUMES, Asker, asker_for
 from workbench.runs.cache import AnswerCache
+from workbench.runs.claims import Claim
 from workbench.runs.limits import USUAL, Limits
 from workbench.runs.pipeline import Pipeline
 from workbench.runs.plan import Plan, check_taxonomy, plan_run
@@ -68,11 +69,14 @@ def classify(
     rows: list[Row | None] = [None] * len(images)
     naming = Thread(target=lambda: dataset.digest, name="digest", daemon=True)  # reads every file: not at the end
     naming.start()
-    with ended_politely(), asker_for(approach, limits, lacks, say) as asker:
+    claim = Claim(cache.path.parent, question_of(approach))
+    with ended_politely(), asker_for(approach, limits, lacks, say, claim) as asker:
         pipeline = Pipeline(approach, cache, asker)
         with _explained(pipeline, asker, len(images)):
             if isinstance(approach, Standing) and _must_ask(pipeline, images):
-                asker.open()  # here, because Ctrl-C reaches this thread and no other
+                asker.get_ready()
+                if _must_ask(pipeline, images):  # still: another run may have been waited for
+                    asker.open()  # here, because Ctrl-C reaches this thread and no other
             with closing(_worked(pipeline, asker, images)) as results:
                 for place, row in shown(results, len(images), progress, asker.remark):
                     rows[place] = row

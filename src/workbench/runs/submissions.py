@@ -24,6 +24,9 @@ from workbench.errors import RunError
 State = Literal["open", "collected", "void", "gone"]
 """open: handed in, or perhaps; collected: its answers are kept; void: the service never took it; gone: too old."""
 
+FILE = "batches.sqlite"
+"""In the store: what was handed in."""
+
 _VERSION = 1
 _BUSY_SECONDS = 60.0
 _TABLES = (
