@@ -209,6 +209,22 @@ def test_an_answer_whose_parts_are_of_another_kind_has_its_price(
     assert ("malformed_answer", 0.001) == (error.outcome, error.cost_usd)
 
 
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
+def test_credentials_that_cannot_be_sent_are_told_without_them(
+    environment: pytest.MonkeyPatch,
+    asked: tuple[Rekognition, Connection],
+    connect: Callable[..., Connection],
+    name: str,
+) -> None:
+    service, _ = asked
+    environment.setenv(name, "s3same/s3same\n")
+    error = refused(connect(service.url), price_usd=0.001)
+    assert isinstance(error, CredentialsError)
+    assert "such as a line break" in str(error)
+    assert "s3same" not in str(error)
+    assert [] == service.seen
+
+
 def test_the_right_keys_are_taken(service: Rekognition, connect: Callable[..., Connection]) -> None:
     service.keys = {KEY: SECRET}
     assert "InvalidImageFormatException" in str(refused(connect(service.url)))
@@ -405,6 +421,7 @@ class TestWhereIsAsked:
         [
             "https://me:s3same@host/", "https://host/?key=s3same", "ftp://s3same", "s3same", "http://[s3same",
             "http://[s3same]/", "https://me:s3same@ho\u2100st/", "https://host:s3same/", "https://host/#s3same",
+            "https://ho st/s3same", "https://host/s3same\n",
         ],
     )  # fmt: skip
     def test_an_address_holds_no_secret(self, url: str) -> None:

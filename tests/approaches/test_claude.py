@@ -292,6 +292,7 @@ class TestQuestions:
             ({"base_url": "https://gateway.example:secret"}, "https://… is wanted"),
             ({"model": "sk-ant-secret-secret"}, r"approaches\.claude\.model: .* looks like a credential"),
             ({"definitions": {"disc": "AKIASECRETSECRET"}}, r"approaches\.claude\.definitions\.disc: .* credential"),
+            ({"guesses": 1}, "guesses: of one guess alone"),
             ({"timeout": float("inf")}, r"approaches\.claude\.timeout"),
             ({"max_tokens": 128_001}, r"approaches\.claude\.max_tokens"),
             ({"prompt": "nowhere.md"}, r"nowhere\.md: No such file"),
@@ -516,6 +517,25 @@ class TestErrors:
         busy = caught.value
         assert (throttled, retry_after, billed) == (busy.throttled, busy.retry_after, busy.billed)
         assert 1 == len(service.seen)
+
+    def test_a_key_that_cannot_be_sent_ends_the_run_and_costs_nothing(
+        self, build: Build, service: Anthropic, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-s3same-s3same\n")
+        with pytest.raises(CredentialsError, match="such as a line break") as caught:
+            ask(build())
+        assert "s3same" not in str(caught.value)
+        assert [] == service.seen
+
+    @pytest.mark.parametrize("address", ["s3same", "http://host:s3same/"])
+    def test_an_address_of_the_environment_that_is_none_ends_the_run(
+        self, build: Build, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", address)
+        claude = build(base_url="")
+        with pytest.raises(ConfigError, match="look at ANTHROPIC_BASE_URL") as caught:
+            ask(claude)
+        assert "s3same" not in str(caught.value) + claude.lacks(Setting(TAXONOMY, {}, Path("nowhere")))
 
     def test_nobody_listens(self, build: Build) -> None:
         with pytest.raises(ServiceBusyError) as caught:

@@ -49,6 +49,10 @@ def translated(error: Exception, profile: str, price_usd: float = 0.0, later: Co
             return ServiceBusyError(f"no whole answer: {said}", billed=True)
         case boto.ConnectionError():
             return ServiceBusyError(f"not reached: {said}")
+        case boto.HTTPClientError() if _UNSENT in str(error):
+            return CredentialsError(
+                f"the AWS credentials hold what cannot be sent, such as a line break; {_renew(profile)}"
+            )
         case boto.HTTPClientError() | boto.IncompleteReadError():
             return ServiceBusyError(f"no whole answer: {said}", billed=True)
         case boto.NoCredentialsError() | boto.PartialCredentialsError() | boto.CredentialRetrievalError():
@@ -63,12 +67,13 @@ def translated(error: Exception, profile: str, price_usd: float = 0.0, later: Co
             return ProviderError("malformed_answer", f"not the service's JSON: {said}", price_usd)
         case boto.BotoCoreError():
             return PrerequisiteError(f"AWS cannot be asked with these settings: {said}")
-        case AttributeError() | TypeError() if _parsed_status(error) == HTTPStatus.OK:
-            return ProviderError("malformed_answer", "an answer that is not in the service's form", price_usd)
-        case AttributeError() | TypeError() if _parsed_status(error):
-            return ServiceBusyError("an error came back that is not in the service's form, as from a proxy")
+        case AttributeError() | TypeError():
+            return _unparsed(error, price_usd)
     return error
 
+
+_UNSENT = "Invalid header value"
+"""What http.client says, and then the value, of a header that holds a line break or the like."""
 
 _SENT: deque[str] = deque(maxlen=16)
 """The last session tokens that were sent; those of a profile stand in no variable."""
@@ -89,8 +94,18 @@ def plain(text: str) -> str:
     names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
     for secret in (*map(os.environ.get, names), *tuple(_SENT)):
         if secret:
-            first = first.replace(secret, "…")
+            first = first.replace(secret, "…").replace(secret.strip() or secret, "…")
     return _SECRETS.sub("…", first)[:_LONGEST_MESSAGE]
+
+
+def _unparsed(error: Exception, price_usd: float) -> Exception:
+    """What botocore's parser takes for an object and is none; any other exception as it is."""
+    status = _parsed_status(error)
+    if status == HTTPStatus.OK:
+        return ProviderError("malformed_answer", "an answer that is not in the service's form", price_usd)
+    if status:
+        return ServiceBusyError("an error came back that is not in the service's form, as from a proxy")
+    return error
 
 
 def _parsed_status(error: Exception) -> int:

@@ -74,6 +74,7 @@ def check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        known = known and address.isprintable() and " " not in address
     except ValueError:
         known = False
     if not known:

@@ -40,7 +40,8 @@ class ClaudeOptions(Options):
     protocol: Protocol = "top-k"
     """top-k: the likeliest labels with a probability each. single: one label and one confidence (not multi-label)."""
     guesses: int = Field(default=0, ge=0)
-    """Labels that an answer of top-k names; 0: five, and in multi-label sets all. Never more than there are labels."""
+    """Labels that an answer of top-k names; 0: five, and in multi-label sets all. Never more than there are labels.
+    At least two in single-label sets."""
     samples: int = Field(default=1, ge=1, le=20)
     """How often each image is asked about, each time paid, with the labels in another order; scores are averages."""
     shuffle: bool = False
@@ -94,6 +95,10 @@ def make_form(options: ClaudeOptions, taxonomy: Taxonomy) -> Form:
             raise ConfigError(f"{PLACE}.definitions: {name!r}: write a sentence, or leave it out")
     if options.protocol == "single" and taxonomy.mode == "multi-label":
         raise ConfigError(f'{PLACE}.protocol: "single" names one label; a multi-label set needs "top-k"')
+    if options.protocol == "top-k" and taxonomy.mode == "single-label" and options.guesses == 1:
+        raise ConfigError(
+            f'{PLACE}.guesses: of one guess alone the probability is always 1; take 2, or protocol "single"'
+        )
     usual = len(labels) if taxonomy.mode == "multi-label" else _GUESSES
     guesses = 1 if options.protocol == "single" else min(options.guesses or usual, len(labels))
     meanings = {name: text.strip() for name, text in options.definitions.items()}

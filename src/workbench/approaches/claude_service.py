@@ -31,6 +31,7 @@ _SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AWS_BEARER_TOKEN_BEDRO
 _SENT = ("x-api-key", "authorization", "x-amz-security-token")
 """Headers whose last word is a credential, or was made of one."""
 
+_NO_ADDRESS = "the address to ask is none; look at ANTHROPIC_BASE_URL (Bedrock: ANTHROPIC_BEDROCK_BASE_URL)"
 _NO_KEY = "no credentials for Claude: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, or ANTHROPIC_PROFILE)"
 
 
@@ -63,11 +64,14 @@ def open_bedrock_client(base_url: str, timeout: float, region: str, profile: str
 
 def missing_key() -> str:
     """What the Claude API would be asked without, in words; "" where credentials are found. Asks nobody."""
+    import httpx2
     from anthropic import Anthropic, AnthropicError
 
     try:
         with Anthropic(max_retries=0) as client:
             found = client.api_key or client.auth_token or client.credentials
+    except httpx2.InvalidURL:
+        return _NO_ADDRESS
     except (AnthropicError, OSError, ValueError, TypeError) as error:
         return f"the profile of the Claude API cannot be read ({type(error).__name__}); {_NO_KEY}"
     return "" if found else _NO_KEY
@@ -82,6 +86,7 @@ def missing_aws(region: str, profile: str) -> str:
 
 def failure(error: Exception, model: str, profile: str = "") -> Exception:
     """What to raise for an exception of the client: of this package, without a trace of what was sent."""
+    import httpx2
     from anthropic import APIConnectionError, APIStatusError
     from anthropic import CredentialsError as UnknownCredentialsError
 
@@ -93,6 +98,8 @@ def failure(error: Exception, model: str, profile: str = "") -> Exception:
         return CredentialsError(f"{_NO_KEY}; for Bedrock, AWS credentials are looked for")
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return garbled()
+    if isinstance(error, httpx2.InvalidURL):
+        return ConfigError(_NO_ADDRESS)
     if isinstance(error, UnknownCredentialsError):
         return CredentialsError(f"Claude: {_plain(str(error))}; {_ADVICE}")
     return translated(error, profile)
@@ -144,12 +151,16 @@ def _plain(text: str, sent: Mapping[str, str] | None = None) -> str:
     return said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}…"
 
 
-def _cut_off(error: APIConnectionError) -> ServiceBusyError:
+def _cut_off(error: APIConnectionError) -> Exception:
     """No answer came. It may be on the bill unless the question was never sent."""
     import httpx2
     from anthropic import APITimeoutError
 
     cause = error.__cause__
+    if isinstance(cause, httpx2.LocalProtocolError):
+        return CredentialsError(f"Claude: the key holds what cannot be sent, such as a line break; {_ADVICE}")
+    if isinstance(cause, httpx2.UnsupportedProtocol):
+        return ConfigError(_NO_ADDRESS)
     unsent = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
     what = "no answer in time" if isinstance(error, APITimeoutError) else "the connection broke"
     return ServiceBusyError(f"Claude: {what} ({type(cause).__name__})", billed=not unsent)
