@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -21,7 +23,15 @@ from servers.base import Reply, Seen
 from servers.custom_world import Storage, World, custom_world, storage_server, with_prices
 from workbench.approaches.base import Service, Setting, Standing
 from workbench.approaches.rekognition_custom import RekognitionCustom
-from workbench.approaches.running import Running, anything_on_record, left_running, now_running, on_record, record
+from workbench.approaches.running import (
+    Running,
+    anything_on_record,
+    forget,
+    left_running,
+    now_running,
+    on_record,
+    record,
+)
 from workbench.canonical import binary32
 from workbench.errors import ConfigError, PrerequisiteError, ProviderError, ServiceBusyError
 from workbench.prepare.decode import Prepared, prepare_bytes
@@ -318,6 +328,38 @@ class TestStop:
         version = world.server.version("v1")
         version.status, version.becomes, version.until = "STARTING", "RUNNING", world.server.now() + 20_000
         assert RekognitionCustom.switch_off(_running(arn, world), lambda text: None)
+        assert "STOPPED" == status(world, arn)
+
+    def test_the_last_of_two_switches_off_what_the_killed_first_one_started(
+        self, world: World, build: Build, arn: str, said: list[str]
+    ) -> None:
+        world.server.version("v1").status = "RUNNING"
+        first = _running(arn, world)
+        record(world.store, first)
+        approach = build()
+        approach.start(said.append)
+        forget(world.store, first)
+        record(world.store, replace(first, process="another start of this pid"))
+        approach.stop(said.append)
+        assert "STOPPED" == status(world, arn)
+        assert not anything_on_record(world.store)
+        assert "was left running" in said[-2]
+
+    def test_who_does_not_wait_for_its_end_is_told_what_that_costs(
+        self, world: World, build: Build, arn: str, said: list[str]
+    ) -> None:
+        approach = build()
+        approach.start(said.append)
+        world.server.lasts["stopping"] = math.inf
+        threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            approach.stop(said.append)
+        assert f"switching off {arn}" in said[-3]
+        assert "COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS" in said[-2]
+        assert "aws rekognition stop-project-version" in said[-1]
+        assert anything_on_record(world.store)
+        world.server.version("v1").until = 0.0
+        approach.stop(said.append)
         assert "STOPPED" == status(world, arn)
 
 

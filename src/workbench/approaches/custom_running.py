@@ -56,6 +56,8 @@ class Switch:
         self._hourly_usd = hourly_usd
         self._start_seconds = start_seconds
         self._running: Running | None = None
+        self._joined = False
+        """It uses what somebody else has switched on."""
 
     def start(self, say: Say) -> None:
         """Switch it on and wait until it runs. One that runs already is used, and left on.
@@ -82,16 +84,26 @@ class Switch:
             raise
 
     def stop(self, say: Say) -> None:
-        """Switch off what `start` switched on, wait until it is off, take it off the record. Never raises for that."""
+        """Switch off what `start` switched on, wait until it is off, take it off the record. Never raises for that.
+
+        What another process switched on, and was killed since, is switched off, too.
+        """
         running = self._running
         if running is None:
+            if self._joined:
+                self._joined = False
+                stop_left_running(self._store, say)
             return
         atexit.unregister(self.stop)
+        say(f"switching off {running.arn}")
         try:
             off = _switch_off(self._calls, running.arn, _STOP_SECONDS)
         except Exception as error:  # the results of the run are worth more than how it ends; the record stays
-            say_it_runs_on(running, error, say)
+            say_it_runs_on(running, str(error), say)
             return
+        except BaseException:  # whoever waits no longer has to know what stays behind
+            say_it_runs_on(running, "it was not waited for", say)
+            raise
         self._running = None
         if off:
             forget(self._store, running)
@@ -155,6 +167,7 @@ class Switch:
 
     def _join(self, status: str, say: Say) -> None:
         """Use what somebody else has switched on."""
+        self._joined = True
         say(f"{self._arn} is {status} already: {self._whose()}; it is used now and left on afterwards")
         self._wait_until_running(say)
 

@@ -191,7 +191,7 @@ def _stop_one(store: Path, running: Running, say: Callable[[str], None]) -> None
     try:
         off = cast("_SwitchesOff", approach_class(running.service)).switch_off(running, say)
     except Exception as error:  # whatever it is, the command that found it has other work to do
-        say_it_runs_on(running, error, say)
+        say_it_runs_on(running, str(error), say)
         return
     if off:
         forget(store, running)
@@ -200,9 +200,9 @@ def _stop_one(store: Path, running: Running, say: Callable[[str], None]) -> None
         say("it is being switched off; the next command looks again")
 
 
-def say_it_runs_on(running: Running, error: Exception, say: Callable[[str], None]) -> None:
+def say_it_runs_on(running: Running, reason: str, say: Callable[[str], None]) -> None:
     """That it could not be switched off, why, and what to do."""
-    say(f"{running.arn} COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {error}")
+    say(f"{running.arn} COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {reason}")
     say(f"do it by hand: {running.by_hand}")
 
 

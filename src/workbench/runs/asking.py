@@ -151,6 +151,13 @@ class ServiceAsker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        try:
+            self._end()
+        finally:
+            if self._claim is not None:
+                self._claim.release()
+
+    def _end(self) -> None:
         with self._opening:  # what another thread is just switching on is switched off after that
             self._shut = self._shut or CancelledError()
             self._opened = False
@@ -161,8 +168,6 @@ class ServiceAsker:
                     self._say(f"{self._service.name}: COULD NOT BE SWITCHED OFF AND COSTS MONEY UNTIL IT IS: {problem}")
                 self.spending.switch_off()
                 self._switched_on = False
-        if self._claim is not None:
-            self._claim.release()
 
     def get_ready(self) -> None:
         """See that the service can be asked, and wait until no other run asks the same.

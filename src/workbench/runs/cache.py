@@ -67,6 +67,10 @@ class AnswerCache:
         """Damaged records met so far; each counts as absent and is replaced by the next answer."""
         return self.file.discarded
 
+    def check_there(self) -> None:
+        """Raises RunError where the file was deleted, so that nothing more can be kept; asked before paying."""
+        self.file.check_there()
+
     def preparation(self, file: str, preparation: str) -> str | Unprepared | None:
         """What became of the file with this SHA-256 under this preparation id: its pixels' digest, or why it has none.
 

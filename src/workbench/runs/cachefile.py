@@ -69,6 +69,7 @@ class CacheFile:
         with _explained(path):
             _create_private(path)
             self._writer = _connect(path)
+            self._which = _which(path)
         try:
             self._open_tables()
         except BaseException:
@@ -92,6 +93,14 @@ class CacheFile:
         """Put a record in place of the one with the same key."""
         with self.writing() as connection:
             insert(connection, table, columns, *fields)
+
+    def check_there(self) -> None:
+        """Raises RunError where the file was deleted: what is put into it is lost then. To be asked before paying."""
+        if not self._closed and _which(self.path) != self._which:
+            raise RunError(
+                f"{self.path}: the answer cache was deleted, moved or replaced while it was in use, so that nothing"
+                " more can be kept in it; put it back, if it still is somewhere, and run again"
+            )
 
     def count_discarded(self) -> None:
         """One more damaged record was met."""
@@ -127,6 +136,7 @@ class CacheFile:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is committed whole or not at all."""
         with _explained(self.path), self._lock:
+            self.check_there()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -158,6 +168,7 @@ class CacheFile:
     def _reader(self) -> sqlite3.Connection:
         if self._closed:
             raise sqlite3.ProgrammingError("it is closed")
+        self.check_there()  # or SQLite would make another
         connection = _connect(self.path)
         connection.execute("PRAGMA query_only = ON")
         return connection
@@ -209,6 +220,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     # a damaged byte must not hide the record behind a decoding error: the checksum tells
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection
+
+
+def _which(path: Path) -> tuple[int, int] | None:
+    """Tells a file from every other one; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _create_private(path: Path) -> None:

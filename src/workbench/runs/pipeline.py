@@ -254,6 +254,8 @@ class Pipeline:
         return replace(whole, cost_usd=spent, cached=False)
 
     def _ask_part(self, image_id: str, question: _Question, part: int, leave: Callable[[], None]) -> Asked:
+        if self.cache is not None:
+            self.cache.check_there()
         with self._broken_down(image_id):
             asked = self._asker.ask(question.request(part), question.size, leave)
         return asked  # noqa: RET504  types do not say that the context swallows nothing
