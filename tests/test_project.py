@@ -11,6 +11,7 @@ import sysconfig
 import tomllib
 import zipfile
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -147,3 +148,22 @@ print(json.dumps([workbench.__file__, *(found.joinpath(place).read_text() for pl
     assert "Usage: workbench" in outside(target / "bin" / "workbench", "--help")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"workbench {version}\n" == outside(target / "bin" / "workbench", "--version")
+
+
+@pytest.mark.parametrize(
+    ("approach", "place"),
+    [
+        ("rekognition-labels", "rekognition:DetectionOptions"),
+        ("rekognition-moderation", "rekognition_moderation:ModerationOptions"),
+        ("rekognition-custom", "rekognition_custom:RekognitionCustomOptions"),
+        ("claude", "claude_options:ClaudeOptions"),
+        ("google-vision", "google_vision:VisionOptions"),
+    ],
+)
+def test_every_field_of_a_service_stands_in_the_table_of_approaches(approach: str, place: str) -> None:
+    text = (ROOT / "datasets/README.md").read_text()
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `([a-z-]+)` \| .* \| (.*) \|$", text, re.MULTILINE)}
+    told = rows[approach].replace("the same, ", rows["rekognition-labels"])
+    module, _, name = place.partition(":")
+    fields = getattr(import_module(f"workbench.approaches.{module}"), name).model_fields
+    assert set(fields) == set(re.findall(r"`([a-z_0-9]+)`", told))

@@ -128,6 +128,7 @@ class TestFiles:
             ("# claude-1\n", "", "first line must name the version"),
             ("## caution", "## warning", "no section '## caution'; '## warning' is no section"),
             (PACKAGED, "", "first line must name the version"),
+            ("## question", "## question\n\nWhich?\n\n## question", "'## question' stands twice"),
         ],
     )
     def test_what_is_wrong_with_it_is_named(self, tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -146,6 +147,9 @@ class TestFiles:
         (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(ConfigError, match="not UTF-8 text"):
             read_prompt(tmp_path / "bytes.md")
+
+    def test_a_mark_of_the_byte_order_is_no_part_of_it(self, tmp_path: Path) -> None:
+        assert read_prompt(self.own(tmp_path, PACKAGED)) == read_prompt(self.own(tmp_path, "\ufeff" + PACKAGED))
 
     @pytest.mark.parametrize("path", [Path(), Path("/dev/zero")])
     def test_what_is_no_file_is_not_read(self, path: Path) -> None:

@@ -30,6 +30,7 @@ from workbench.prepare.decode import Prepared, prepare_bytes
 from workbench.records import CENSORED, Taxonomy
 
 LABELS = {"disc": ("disc",), "stripes": ("  STRIPES",), "checks": (f"mid:{KINDS['checks'][0]}", "chess board")}
+NAMELESS = {"labels": [{"mid": "", "description": "", "score": 0.9}]}
 GRADES = {"disc": ("adult", "spoof"), "stripes": ("violence",), "checks": ("Racy",)}
 
 
@@ -125,10 +126,16 @@ class TestLabels:
         with pytest.raises(ProviderError, match="bad_probability: label 'disc' has the score"):
             approach.parse(raw)
 
-    @pytest.mark.parametrize("raw", [{}, {"labels": {}}, {"labels": [1]}, {"labels": [{"mid": "x"}]}])
+    @pytest.mark.parametrize("raw", [{}, {"labels": {}}, {"labels": [1]}, {"labels": [{"mid": "x"}]}, NAMELESS])
     def test_another_form_is_refused(self, build: Build, raw: Mapping[str, Any]) -> None:
         with pytest.raises(ProviderError, match="malformed_answer"):
             build().parse(raw)
+
+    def test_labels_that_are_no_labels_are_no_answer(self, build: Build, service: GoogleVision) -> None:
+        service.faults.append(Reply(200, b'{"responses": [{"labelAnnotations": ["disc"]}]}'))
+        approach = build()
+        with pytest.raises(ProviderError, match="malformed_answer: a label without description and id"):
+            approach.parse(approach.ask(approach.request(shown())).raw)
 
 
 class TestSafeSearch:

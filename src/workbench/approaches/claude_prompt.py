@@ -81,18 +81,20 @@ def read_prompt(path: Path | None) -> Prompt:
         text = (
             files("workbench.approaches").joinpath("prompts", _PACKAGED).read_text(encoding="utf-8")
             if path is None
-            else path.read_text(encoding="utf-8")
+            else path.read_text(encoding="utf-8-sig")
         )
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"workbench.toml: {place}: {path}: {reason}") from None
     title, *parts = re.split(r"^## +", text.strip(), flags=re.MULTILINE)
     version = title.partition("\n")[0].removeprefix("#").strip()
-    sections = {name.strip(): body.strip() for name, _, body in (part.partition("\n") for part in parts)}
+    pairs = [(name.strip(), body.strip()) for name, _, body in (part.partition("\n") for part in parts)]
+    sections = dict(pairs)
     if not title.startswith("# ") or not version:
         raise ConfigError(f"workbench.toml: {place}: {path}: the first line must name the version, as in '# mine-1'")
     odd = [f"no section '## {name}'" for name in _SECTIONS if not sections.get(name)]
     odd += [f"'## {name}' is no section" for name in sections if name not in _SECTIONS]
+    odd += [f"'## {name}' stands twice" for name in sections if [one for one, _ in pairs].count(name) > 1]
     if odd:
         raise ConfigError(f"workbench.toml: {place}: {path}: {'; '.join(odd)}")
     return Prompt(version, sections)

@@ -230,7 +230,9 @@ def _read_labels(answer: Any) -> list[Label]:
         told = [(str(label["description"]), str(label["mid"]), label["score"]) for label in answer]
     except (KeyError, TypeError) as error:
         raise ProviderError("malformed_answer", f"a label without its parts: {error}") from None
-    for name, _, score in told:
+    for name, mid, score in told:
+        if not name and not mid:
+            raise ProviderError("malformed_answer", "a label without description and id")
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise ProviderError("bad_probability", f"label {name[:100]!r} has the score {str(score)[:40]!r}")
     return [Label(name, binary32(score), {"mid": (mid,)}) for name, mid, score in told]
