@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
@@ -33,12 +34,26 @@ class Prices:
     def override(self, own: Mapping[str, float], where: str) -> Prices:
         """With the user's own prices (contract, currency of the day, a service that the table lacks).
 
-        `where` opens the message of the ConfigError that a price gets that is no finite number from 0 up.
+        `where` opens the message of the ConfigError that a price gets that is no finite number from 0 up, or whose name
+        is of a kind that is never asked for: it would silently not count.
         """
         for name, usd in own.items():
+            if not self._may_count(name):
+                kinds = sorted({known.rpartition("/")[2] for known in self.usd})
+                close = get_close_matches(name.rpartition("/")[2], kinds, n=1)
+                hint = f"; did you mean …/{close[0]}?" if close else ""
+                raise ConfigError(f"{where}: {name!r}: no price is called so{hint}")
             if not (math.isfinite(usd) and usd >= 0):
                 raise ConfigError(f"{where}: {name!r}: a price is a number of USD from 0 up, not {usd!r}")
         return Prices(self.dated, self.usd, self.per, {**self.overridden, **own})
+
+    def _may_count(self, name: str) -> bool:
+        """Of a model that the table lacks, the kinds of tokens are known all the same."""
+        service = name.partition("/")[0]
+        if service in ("anthropic", "bedrock"):
+            kinds = {known.split("/", 2)[2] for known in self.usd if known.startswith("anthropic/")}
+            return any(name.endswith(f"/{kind}") for kind in kinds)
+        return service != "rekognition" or name in self.usd
 
 
 @cache
