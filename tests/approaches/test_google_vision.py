@@ -429,7 +429,7 @@ found = approach_class("google-vision")
 print(found.lacks(setting), found.build(setting).model_version)
 """
         shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        assert 'the Google Vision client is not installed: pip install "workbench[google]" builtin/stable\n' == shown
+        assert "the Google Vision client is not installed: pip install google-cloud-vision builtin/stable\n" == shown
 
 
 def test_a_large_picture_is_sent_small_and_still_within_our_limit(build: Build, service: GoogleVision) -> None:

@@ -2,7 +2,7 @@
 
 The client speaks REST here, also against the service itself: one HTTP request per question can be counted and sent
 through any proxy, and the gRPC library with its own threads and retries stays out. Everything of Google's is imported
-when it is first used; the packages come with `pip install "workbench[google]"`.
+when it is first used; the packages come with `pip install google-cloud-vision`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from workbench.errors import CredentialsError, ProviderError, ServiceBusyError
 
-INSTALL = 'pip install "workbench[google]"'
+INSTALL = "pip install google-cloud-vision"
 ENDPOINT = "https://vision.googleapis.com"
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)

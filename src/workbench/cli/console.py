@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,6 +43,9 @@ class Commands(TyperGroup):
         except WorkbenchError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(1 if isinstance(error, BudgetError) else 2) from None
+        except BrokenPipeError:  # whoever read the output has seen enough
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115,PTH123  what is left to flush goes there
+            raise typer.Exit(1) from None
         except OSError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(2) from None
