@@ -408,3 +408,45 @@ def test_what_is_just_starting_when_all_ends_is_switched_off_after_that(server: 
     with pytest.raises(CancelledError):
         asker.open()
     assert ["start", "stop"] == standing.said
+
+
+@pytest.fixture
+def endless(server: ToyServer, monkeypatch: pytest.MonkeyPatch) -> ToyServer:
+    """A service that takes longer over half an answer than anybody in these tests waits."""
+    monkeypatch.setattr(asking, "_LOOKING_SECONDS", 0.01)
+    server.fault = lambda seen: Reply(200, b"{" + b" " * 99, trickle=0.3)
+    return server
+
+
+def test_an_answer_that_never_ends_is_given_up(endless: ToyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "LONGEST_ATTEMPT_SECONDS", 0.05)
+    with ServiceAsker(ToyService(endless.url), Limits(seconds_per_image=0.01)) as asker:
+        with pytest.raises(ProviderError, match="no whole answer within 0 s; given up after 1 attempt") as caught:
+            ask(asker)
+        assert PRICE == caught.value.cost_usd == asker.spending.usd  # it may be on the bill
+    assert 1 == len(endless.seen)
+
+
+def test_who_leaves_does_not_wait_for_an_answer_that_never_ends(
+    endless: ToyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "LONGEST_LEAVE_SECONDS", 0.05)
+    with ServiceAsker(ToyService(endless.url)) as asker, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, asker)
+        while not endless.seen:
+            time.sleep(0.005)
+        asker.stop()
+        with pytest.raises(CancelledError):
+            asked.result(60)
+        assert PRICE == asker.spending.usd
+
+
+def test_the_hours_of_an_answer_that_never_ends_stay_within_the_budget(endless: ToyServer) -> None:
+    standing = ToyStanding(endless.url, hourly_usd=3600.0, high_usd=0.0, start_seconds=0.0)
+    budget = ENDING_SECONDS + 0.1  # a tenth of a second, and what switching off may take
+    with (
+        ServiceAsker(standing, Limits(budget_usd=budget), say=lambda _: None) as asker,
+        pytest.raises(BudgetError, match="kept back for switching off"),
+    ):
+        ask(asker)
+    assert ["start", "stop"] == standing.said

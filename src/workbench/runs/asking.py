@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,8 +38,14 @@ FIRST_REST_SECONDS = 0.5
 LONGEST_REST_SECONDS = 30.0
 GIVEN_UP_IN_A_ROW = 20
 """After so many images without any answer in between the service is out of order, and each image gets one attempt."""
+LONGEST_ATTEMPT_SECONDS = 900.0
+"""An answer that comes byte by byte would be waited for without end: clients limit the time for a byte, not for all."""
+LONGEST_LEAVE_SECONDS = 60.0
+"""How long what is under way may take once nothing new is asked."""
 _AHEAD = 8
 """Images that are read, looked up and prepared at once, or wait prepared for their call: memory is bounded by them."""
+_LOOKING_SECONDS = 0.5
+"""Between two looks at an attempt that takes long."""
 _HANDOVERS = 4
 """Threads for images that are not called about at the moment, beyond one for each call that may be under way."""
 
@@ -292,7 +298,7 @@ class ServiceAsker:
         cost = worst  # of an attempt that breaks down in a way nobody foresaw
         started = time.perf_counter()
         try:
-            answer = self._service.ask(request)
+            answer = self._answer(request)
             cost = answer.cost_usd
             return Asked(answer, (time.perf_counter() - started) * 1000, cost)
         except ServiceBusyError as busy:
@@ -306,6 +312,38 @@ class ServiceAsker:
             raise CredentialsError(f"{self._service.name}: {error}; {RESUMES}") from None
         finally:
             self.spending.book(reserved, cost)
+
+    def _answer(self, request: Any) -> Answer:
+        """One attempt, in a thread that is left to itself where it does not come to an end.
+
+        Raises what `Service.ask` raises, and BudgetError where the hours have eaten the budget meanwhile.
+        """
+        attempt: Future[Answer] = Future()
+
+        def ask() -> None:
+            try:
+                attempt.set_result(self._service.ask(request))
+            except BaseException as error:
+                attempt.set_exception(error)
+
+        threading.Thread(target=ask, name="attempt", daemon=True).start()
+        begun = time.monotonic()
+        leaving: float | None = None
+        while True:
+            now = time.monotonic()
+            if leaving is None and self._pace.stopped:
+                leaving = now
+            if now - begun >= LONGEST_ATTEMPT_SECONDS:
+                raise ServiceBusyError(f"no whole answer within {LONGEST_ATTEMPT_SECONDS:.0f} s", billed=True)
+            if leaving is not None and now - leaving >= LONGEST_LEAVE_SECONDS:
+                raise CancelledError
+            try:
+                return attempt.result(_LOOKING_SECONDS)
+            except TimeoutError:
+                if attempt.done():  # it is the attempt that says so
+                    raise
+            if self._service.hourly_usd:
+                self.spending.check()
 
     def _worst(self, estimate: Estimate) -> float:
         return estimate.high_usd or 0.0

@@ -108,6 +108,11 @@ class Pace:
         """Calls under way, those that wait for another attempt included."""
         return self._in_flight
 
+    @property
+    def stopped(self) -> bool:
+        """Nothing new starts."""
+        return self._stopped.is_set()
+
     @contextmanager
     def slot(self) -> Iterator[None]:
         """A place among the calls that are under way at once."""
