@@ -533,3 +533,9 @@ class TestSettings:
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         assert "no AWS credentials" in RekognitionCustom.lacks(setting)
         assert [] == world.server.seen
+
+    def test_a_version_says_its_region(self, world: World, arn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            monkeypatch.delenv(name, raising=False)
+        assert "" == RekognitionCustom.lacks(world.setting(SINGLE, region="", version=arn))
+        assert "no AWS region" in RekognitionCustom.lacks(world.setting(SINGLE, region="", version="v1"))

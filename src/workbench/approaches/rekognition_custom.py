@@ -137,7 +137,8 @@ class RekognitionCustom:
     @classmethod
     def lacks(cls, setting: Setting) -> str:
         """What is missing to ask, in words; "" if nothing."""
-        return lacks_aws(read_options(RekognitionCustomOptions, _NAME, setting), _NAME)
+        options = read_options(RekognitionCustomOptions, _NAME, setting)
+        return lacks_aws(_in_region(options, options.version) if options.version.startswith("arn:") else options, _NAME)
 
     @classmethod
     def artefact(cls, dataset: Dataset, setting: Setting) -> Path:
@@ -314,10 +315,16 @@ def _in_region(options: RekognitionCustomOptions, version: str) -> RekognitionCu
 
 def _resolved(name: str, options: RekognitionCustomOptions) -> str:
     """The ARN of a version by its name."""
-    with Connection("rekognition", options) as connection:
-        calls = Calls(connection, options.poll_seconds)
-        project = find_project(calls, options.project)
-        found = find_versions(calls, project["ProjectArn"], name) if project else []
+    try:
+        with Connection("rekognition", options) as connection:
+            calls = Calls(connection, options.poll_seconds)
+            project = find_project(calls, options.project)
+            found = find_versions(calls, project["ProjectArn"], name) if project else []
+    except PrerequisiteError as error:
+        raise type(error)(
+            f"{_NAME}: AWS has to be asked for the ARN of version {name!r}, also for a plan (an ARN as `version` in"
+            f" workbench.toml needs nobody): {error}"
+        ) from None
     if not found:
         raise ConfigError(
             f"workbench.toml: approaches.{_NAME}.version: there is no version {name!r} in project {options.project!r}"
