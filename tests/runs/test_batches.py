@@ -401,6 +401,16 @@ def test_a_budget_that_holds_one_batch_says_what_is_under_way(
     assert 4 == service.handed_in
 
 
+def test_a_budget_is_not_kept_beside_a_batch_whose_price_was_not_known(
+    tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours
+) -> None:
+    in_batches_or_not(greys(tmp_path / "some", range(5)), replace(toy, worst=None), store, hours, wait=False)
+    dataset = greys(tmp_path / "images", range(8))
+    with pytest.raises(BudgetError, match=r"msgbatch_\w+ was handed in without a price.*collect it first"):
+        in_batches_or_not(dataset, toy, store, hours, wait=False, limits=Limits(budget_usd=3 * WORST))
+    assert 5 == service.handed_in
+
+
 def test_a_budget_needs_prices(tmp_path: Path, store: Path, toy: Toy, service: Service, hours: Hours) -> None:
     dataset = greys(tmp_path / "images", range(2))
     unpriced = replace(toy, worst=None)

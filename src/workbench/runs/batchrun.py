@@ -338,7 +338,14 @@ class BatchRun:
         """What came back, what is with the service at its worst, and these questions at theirs must fit together."""
         if self._limits.budget_usd is None:
             return
-        spent = [*self.desk.costs.values(), *(submission.high_usd or 0.0 for submission in self.desk.open())]
+        under_way = self.desk.open()
+        for submission in under_way:
+            if submission.high_usd is None:
+                raise BudgetError(
+                    f"{self.approach.name}: batch {submission.batch} was handed in without a price, so nobody knows"
+                    f" what is left of the budget: {SAME_COMMAND} once it has ended, within a day, to collect it first"
+                )
+        spent = [*self.desk.costs.values(), *(submission.high_usd or 0.0 for submission in under_way)]
         left = _exact(self._limits.budget_usd) - sum(map(_exact, spent), _exact(0.0))
         if _exact(high_usd or 0.0) > left:
             raise BudgetError(
