@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from servers.base import Reply
 from toy_service import PRICE, ToyServer, ToyService, ToyStanding
 from workbench.approaches.base import Service, Standing
-from workbench.errors import BudgetError, ConfigError, CredentialsError, PrerequisiteError, ProviderError
+from workbench.errors import BudgetError, ConfigError, CredentialsError, PrerequisiteError, ProviderError, RunError
 from workbench.runs import asking
 from workbench.runs.asking import DirectAsker, ServiceAsker, asker_for
 from workbench.runs.limits import Limits
@@ -58,7 +58,8 @@ def question(number: int = 0, part: int = 0) -> dict[str, Any]:
 
 
 def ask(asker: ServiceAsker, number: int = 0) -> asking.Asked:
-    return asker.ask(question(number), SIZE, lambda: None)
+    with asker.place(lambda: None):
+        return asker.ask(question(number), SIZE)
 
 
 def test_the_toys_keep_the_contract() -> None:
@@ -72,7 +73,8 @@ def test_an_answer_is_booked_and_timed(server: ToyServer) -> None:
     with asker_for(ToyService(server.url)) as asker:
         assert isinstance(asker, ServiceAsker)
         begun: list[bool] = []
-        asked = asker.ask(question(7), SIZE, lambda: begun.append(True))
+        with asker.place(lambda: begun.append(True)):
+            asked = asker.ask(question(7), SIZE)
         assert ({"mean": 7.0}, "toy-1", PRICE) == (asked.answer.raw, asked.answer.model_version, asked.cost_usd)
         assert asked.latency_ms >= 20
         assert [True] == begun
@@ -121,9 +123,10 @@ def test_a_service_that_is_out_of_order_holds_nobody_up_for_long(
     server: ToyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "GIVEN_UP_IN_A_ROW", 3)
-    server.fault = lambda seen: Reply(503, b"")
     leaping = Leaping()
     with ServiceAsker(ToyService(server.url), clock=leaping.clock) as asker:
+        ask(asker, 12)
+        server.fault = lambda seen: Reply(503, b"")
         for number in range(10):
             with pytest.raises(ProviderError):
                 ask(asker, number)
@@ -134,6 +137,22 @@ def test_a_service_that_is_out_of_order_holds_nobody_up_for_long(
         assert {"mean": 10.0} == ask(asker, 10).answer.raw
         server.faults.append(Reply(503, b""))
         assert {"mean": 11.0} == ask(asker, 11).answer.raw  # it is patient again
+
+
+def test_a_service_that_never_answers_ends_the_run_in_words(server: ToyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "GIVEN_UP_IN_A_ROW", 3)
+    server.fault = lambda seen: Reply(503, b"")
+    leaping, told = Leaping(), list[str]()
+    with ServiceAsker(
+        ToyService(server.url), Limits(seconds_per_image=9), say=told.append, clock=leaping.clock
+    ) as asker:
+        for number in range(2):
+            with pytest.raises(ProviderError):
+                ask(asker, number)
+        assert asker.remark().endswith("in flight, status 503")
+        with pytest.raises(RunError, match="toy: not one answer about the first 3 images: status 503"):
+            ask(asker, 2)
+    assert ["toy: no answer yet (status 503); each image is tried for 9 s"] == told
 
 
 @pytest.mark.parametrize("status", [400, 404, 413])
@@ -330,7 +349,7 @@ def test_a_service_that_cannot_be_switched_off_is_told_loudly_and_rows_are_kept(
 def test_an_approach_of_this_machine_is_asked_as_it_is(server: ToyServer) -> None:
     asker = DirectAsker(ToyService(server.url))
     assert 4 == asker.threads == asker.ahead
-    assert {"mean": 0.0} == asker.ask(question(), SIZE, lambda: None).answer.raw
+    assert {"mean": 0.0} == asker.ask(question(), SIZE).answer.raw
     assert ("", 0.0) == (asker.remark(), asker.standing_usd)
 
 

@@ -240,12 +240,24 @@ def _show_run(table: PredictionTable, path: Path, as_json: bool) -> None:
     asked = int((~table.frame["cached"]).sum())
     cached = int((table.frame["cached"] & (table.frame["outcome"] == "ok")).sum())
     spent = float(table.frame["cost_usd"].sum()) + float(table.info.settings.get(STANDING_USD, 0.0))
+    reasons = {str(name): _commonest_detail(table, str(name)) for name in outcomes.index}
     if as_json:
         counts = {str(name): int(count) for name, count in outcomes.items()}
         facts = {"images": len(table), "asked": asked, "cached": cached, "spent_usd": spent, "outcomes": counts}
-        show_json({"run": str(path), **facts})
-        return
-    origin = table.info.origin
-    told = f"{len(table)} images by {origin.approach} ({origin.model_version})"
-    show(f"{path}: {told}, {asked} asked, {cached} cached, {spent:.4f} USD spent")
-    show_table([{"outcome": str(name), "images": int(count)} for name, count in outcomes.items()])
+        show_json({"run": str(path), **facts, "reasons": {name: reason for name, reason in reasons.items() if reason}})
+    else:
+        origin = table.info.origin
+        told = f"{len(table)} images by {origin.approach} ({origin.model_version})"
+        show(f"{path}: {told}, {asked} asked, {cached} cached, {spent:.4f} USD spent")
+        rows = [
+            {"outcome": name, "images": int(outcomes[name]), "most often because": reasons[name]} for name in reasons
+        ]
+        show_table(rows if any(reasons.values()) else [{"outcome": "ok", "images": len(table)}] if rows else [])
+    if asked and "ok" not in outcomes:
+        note("No image was answered; the run says why, image by image.")
+        raise typer.Exit(1)
+
+
+def _commonest_detail(table: PredictionTable, outcome: str) -> str:
+    details = table.frame["detail"][table.frame["outcome"] == outcome]
+    return str(details.mode().iloc[0]) if outcome != "ok" and len(details) else ""

@@ -10,9 +10,9 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
@@ -25,6 +25,7 @@ from workbench.errors import (
     InputError,
     PrerequisiteError,
     ProviderError,
+    RunError,
     ServiceBusyError,
 )
 from workbench.runs.claims import Claim
@@ -79,7 +80,11 @@ class DirectAsker:
     ) -> None:
         pass
 
-    def ask(self, request: Any, size: tuple[int, int], begun: Callable[[], None]) -> Asked:
+    def place(self, begun: Callable[[], None]) -> AbstractContextManager[None]:
+        """Everything has a place; see `ServiceAsker.place`."""
+        return nullcontext()
+
+    def ask(self, request: Any, size: tuple[int, int]) -> Asked:
         """Ask; see `ServiceAsker.ask`."""
         started = time.perf_counter()
         answer = self._approach.ask(request)
@@ -143,6 +148,10 @@ class ServiceAsker:
         self.spending = Spending(limits.budget_usd, service.hourly_usd or 0.0, clock.now)
         self._given_up = 0
         """Images in a row that no attempt was answered for."""
+        self._answering = False
+        """Something was answered in this run."""
+        self._trouble = ""
+        """Why the service did not answer last, where it has not answered since."""
         self._opening = threading.Lock()
         self._opened = self._switched_on = False
         self._shut: Exception | None = None
@@ -206,21 +215,28 @@ class ServiceAsker:
                 self._switch_on(self._service)
             self._opened = True
 
-    def ask(self, request: Any, size: tuple[int, int], begun: Callable[[], None]) -> Asked:
+    @contextmanager
+    def place(self, begun: Callable[[], None]) -> Iterator[None]:
+        """A place among the calls that are under way; to be held until the answer is on file, so that a process that is
+        killed loses no more than these. `begun` is called once it is there.
+
+        Raises CancelledError once `stop` was called.
+        """
+        with self._pace.slot():
+            begun()
+            yield
+
+    def ask(self, request: Any, size: tuple[int, int]) -> Asked:
         """Ask, again and again where the service is busy, until it answers or the time for one image is over.
 
-        size   width and height of the prepared pixels, for the worst case of the cost
-        begun  called once the question has its place among those under way
+        size  width and height of the prepared pixels, for the worst case of the cost
 
-        Raises ProviderError for this image (with what all attempts cost), CredentialsError and BudgetError for the
-        run, CancelledError once `stop` was called.
+        Raises ProviderError for this image (with what all attempts cost); for the run CredentialsError, BudgetError,
+        and RunError where nothing at all was answered about many images; CancelledError once `stop` was called.
         """
         if not self._opened:
             self.open()
-        worst = self._worst(self._service.estimate(*size))
-        with self._pace.slot():
-            begun()
-            return self._attempts(request, worst)
+        return self._attempts(request, self._worst(self._service.estimate(*size)))
 
     def stop(self) -> None:
         """Nothing new is asked, and who waits is woken; what is under way is finished."""
@@ -229,7 +245,8 @@ class ServiceAsker:
 
     def remark(self) -> str:
         """What was spent so far, and how many calls are under way."""
-        return f"${self.spending.usd:.4f}, {self._pace.in_flight} of {self._pace.limit} in flight"
+        in_flight = f"${self.spending.usd:.4f}, {self._pace.in_flight} of {self._pace.limit} in flight"
+        return in_flight if not self._trouble else f"{in_flight}, {self._trouble}"
 
     @property
     def standing_usd(self) -> float:
@@ -277,21 +294,39 @@ class ServiceAsker:
             except ServiceBusyError as busy:
                 spent += worst if busy.billed else 0.0
                 self._pace.busy(busy.throttled, busy.retry_after)
+                self._note_trouble(busy.detail)
                 rest = max(_rest(attempt), busy.retry_after or 0.0, self._pace.quiet())
                 if self._clock.now() + rest > deadline or self._given_up >= GIVEN_UP_IN_A_ROW:
-                    self._given_up += 1
+                    self._give_up(busy.detail)
                     reason = f"{busy.detail}; given up after {attempt + 1} attempt{'s' if attempt else ''}"
                     raise ProviderError("provider_error", reason, spent) from None
                 attempt += 1
                 self._pace.rest(rest, self.spending.check if self._service.hourly_usd else None)
             except ProviderError as error:
-                self._given_up = 0
+                self._note_answer()
                 error.cost_usd += spent
                 raise
             else:
-                self._given_up = 0
+                self._note_answer()
                 self._pace.answered(held_up)
                 return Asked(asked.answer, asked.latency_ms, asked.cost_usd + spent)
+
+    def _note_answer(self) -> None:
+        self._given_up, self._answering, self._trouble = 0, True, ""
+
+    def _note_trouble(self, detail: str) -> None:
+        if not self._trouble and not self._answering:
+            patience = f"{self._limits.seconds_per_image:g}"
+            self._say(f"{self._service.name}: no answer yet ({detail}); each image is tried for {patience} s")
+        self._trouble = detail
+
+    def _give_up(self, detail: str) -> None:
+        self._given_up += 1
+        if not self._answering and self._given_up >= GIVEN_UP_IN_A_ROW:
+            raise RunError(
+                f"{self._service.name}: not one answer about the first {self._given_up} images: {detail}. Is the"
+                f" address right, and the service there? {RESUMES}"
+            )
 
     def _once(self, request: Any, reserved: Decimal, worst: float) -> Asked:
         """One attempt, booked whatever becomes of it."""
@@ -355,9 +390,14 @@ class ServiceAsker:
         estimate = self._service.estimate(preparation.width, preparation.height)
         if estimate.high_usd is None or self._service.hourly_usd is None:
             raise ConfigError(
-                f"{self._service.name}: a budget cannot be kept without prices:"
-                f" {self._service.price_note or 'they are not known'}; [prices] in workbench.toml sets them"
+                f"{self._service.name}: a budget cannot be kept without prices: {price_advice(self._service)}"
             )
+
+
+def price_advice(service: Service) -> str:
+    """Which price is missing, and where to put it."""
+    note = service.price_note or "they are not known"
+    return note if "[prices]" in note else f"{note}; [prices] in workbench.toml sets them"
 
 
 Asker = DirectAsker | ServiceAsker

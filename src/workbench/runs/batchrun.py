@@ -27,6 +27,7 @@ from workbench.errors import (
 )
 from workbench.prepare.decode import Prepared, Unprepared
 from workbench.records import OK
+from workbench.runs.asking import price_advice
 from workbench.runs.cache import AnswerCache, KeptAnswer, answer_key
 from workbench.runs.claims import WAITS, Claim
 from workbench.runs.handover import SAME_COMMAND, Clock, Handover
@@ -330,8 +331,7 @@ class BatchRun:
         high = self.approach.batch_estimate(preparation.width, preparation.height).high_usd
         if self._limits.budget_usd is not None and high is None:
             raise ConfigError(
-                f"{self.approach.name}: a budget cannot be kept without prices:"
-                f" {self.approach.price_note or 'those of batches are not known'}; [prices] in workbench.toml sets them"
+                f"{self.approach.name}: a budget cannot be kept without prices: {price_advice(self.approach)}"
             )
 
     def _check_budget(self, questions: int, high_usd: float | None) -> None:

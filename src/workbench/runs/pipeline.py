@@ -245,19 +245,20 @@ class Pipeline:
         row: Row | None = None
         for part in found.missing:
             try:
-                asked = self._ask_part(image_id, question, part, leave)
-                spent += asked.cost_usd
-                kept[part], row = self.answers.keep(question.pixels, part, asked.answer, asked.latency_ms)
+                with self._asker.place(leave):
+                    asked = self._ask_part(image_id, question, part)
+                    spent += asked.cost_usd
+                    kept[part], row = self.answers.keep(question.pixels, part, asked.answer, asked.latency_ms)
             except ProviderError as error:
                 return replace(failed(error), cost_usd=spent + error.cost_usd, cached=False)
         whole = row if row is not None and self.answers.parts == 1 else self.answers.read(kept)
         return replace(whole, cost_usd=spent, cached=False)
 
-    def _ask_part(self, image_id: str, question: _Question, part: int, leave: Callable[[], None]) -> Asked:
+    def _ask_part(self, image_id: str, question: _Question, part: int) -> Asked:
         if self.cache is not None:
             self.cache.check_there()
         with self._broken_down(image_id):
-            asked = self._asker.ask(question.request(part), question.size, leave)
+            asked = self._asker.ask(question.request(part), question.size)
         return asked  # noqa: RET504  types do not say that the context swallows nothing
 
     @contextmanager

@@ -227,11 +227,15 @@ def _charge_rows(charge: Charge) -> list[tuple[str, str]]:
             ("input tokens", f"about {charge.input_tokens:,}"),
             ("output tokens", f"{usual:,} as usual, {most:,} at most"),
         ]
-    rows.append(("cost", f"{_cost(charge)} (prices of {charge.prices})"))
+    rows.append(("cost of calls" if charge.hourly_usd != 0 else "cost", f"{_cost(charge)} (prices of {charge.prices})"))
     if charge.hourly_usd is None:
         rows.append(("while switched on", "a price per hour that is not known"))
     elif charge.hourly_usd:
-        least = "" if charge.minutes is None else f", {_usd(charge.hourly_usd * charge.minutes / 60)} at the rate limit"
+        least = (
+            ", used or not, from start to stop"
+            if charge.minutes is None
+            else f", {_usd(charge.hourly_usd * charge.minutes / 60)} at the rate limit"
+        )
         rows.append(("while switched on", f"{_usd(charge.hourly_usd)} per hour{least}"))
     rows.append(
         ("time", "within a day") if charge.in_batches else ("time at the rate limit", _duration(charge.minutes))
