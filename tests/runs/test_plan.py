@@ -185,7 +185,7 @@ def test_a_plan_shows_itself(tmp_path: Path, cache: AnswerCache) -> None:
         "calls": "200",
         "input tokens": "about 12,800",
         "output tokens": "200 as usual, 2,000 at most",
-        "cost": f"2.00 USD to 2,500.00 USD (prices of {packaged_prices().dated})",
+        "cost of calls": f"2.00 USD to 2,500.00 USD (prices of {packaged_prices().dated})",
         "while switched on": "4.00 USD per hour, 0.0444 USD at the rate limit",
         "time at the rate limit": "40 seconds",
     }
