@@ -19,6 +19,7 @@ from workbench.errors import ConfigError
         "bedrock/eu.anthropic.claude-haiku-5-5/cache-read",
         "bedrock/arn:aws:bedrock:eu-west-1:123456789012:inference-profile/mine/input",
         "google/vision/label-detection",
+        "rekognition/custom-labels-training",
     ],
 )
 def test_a_price_of_ones_own_goes_before_the_table(name: str) -> None:

@@ -24,7 +24,7 @@ class Prices:
     """The day (ISO 8601) on which the packaged table was gathered."""
     usd: Mapping[str, float]
     per: Mapping[str, str]
-    """What a price is for: an image, a million tokens, an inference unit and hour."""
+    """What a price is for: an image, a million tokens, an inference unit and hour. Also where the table has none."""
     overridden: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, name: str) -> float | None:
@@ -39,7 +39,7 @@ class Prices:
         """
         for name, usd in own.items():
             if not self._may_count(name):
-                kinds = sorted({known.rpartition("/")[2] for known in self.usd})
+                kinds = sorted({known.rpartition("/")[2] for known in self.per})
                 close = get_close_matches(name.rpartition("/")[2], kinds, n=1)
                 hint = f"; did you mean …/{close[0]}?" if close else ""
                 raise ConfigError(f"{where}: {name!r}: no price is called so{hint}")
@@ -53,7 +53,7 @@ class Prices:
         if service in ("anthropic", "bedrock"):
             kinds = {known.split("/", 2)[2] for known in self.usd if known.startswith("anthropic/")}
             return any(name.endswith(f"/{kind}") for kind in kinds)
-        return service != "rekognition" or name in self.usd
+        return name in self.per
 
 
 @cache
@@ -61,4 +61,5 @@ def packaged_prices() -> Prices:
     """The table that comes with the package; its file names the source of every price."""
     table = json.loads(files("workbench.config").joinpath("prices.json").read_text(encoding="utf-8"))
     rows = table["prices"]
-    return Prices(table["dated"], {row["name"]: row["usd"] for row in rows}, {row["name"]: row["per"] for row in rows})
+    known = {row["name"]: row["usd"] for row in rows if row["usd"] is not None}
+    return Prices(table["dated"], known, {row["name"]: row["per"] for row in rows})
