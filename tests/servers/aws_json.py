@@ -68,6 +68,11 @@ class AwsJson(StandIn):
         self.denied: set[str] = set()
         """Operations that nobody may call."""
 
+    def warm_up(self) -> None:
+        for name in self.operations:
+            operation = operation_model(self.service, name)
+            _ = operation.input_shape, operation.output_shape and list(faults(operation.output_shape, {}))
+
     def throttled(self, seen: Seen) -> Reply:
         return failure("ProvisionedThroughputExceededException", "Provisioned Rate exceeded")
 

@@ -91,6 +91,9 @@ class StandIn:
         """The service itself."""
         raise NotImplementedError
 
+    def warm_up(self) -> None:
+        """Load what the first answer would load: a service is never new to its callers."""
+
     def throttled(self, seen: Seen) -> Reply:
         """What the service sends to who asks too fast."""
         raise NotImplementedError
@@ -188,6 +191,7 @@ def serve(make: Callable[..., StandIn]) -> None:
     parser.add_argument("--rate", type=float, default=None)
     options = parser.parse_args()
     server = make(latency=options.latency, rate=options.rate)
+    server.warm_up()
     server.open(options.port)
     print(server.url, flush=True)  # noqa: T201  whoever started it reads this
     sys.stdin.read()
