@@ -38,8 +38,12 @@ from workbench.errors import ConfigError, InputError
 from workbench.runs.limits import USUAL, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workbench.dataset.opening import Opened
     from workbench.predictions import PredictionTable
+    from workbench.runs.cache import AnswerCache
+    from workbench.runs.plan import Plan
 
 _LINES = (".jsonl", ".ndjson")
 
@@ -143,12 +147,9 @@ def classify_dataset(
 
     Example: `workbench classify fashion --approach local-cnn -o local-cnn.parquet`
     """
-    from workbench.config.store import store_folder
     from workbench.dataset.opening import open_dataset
     from workbench.jsonlines import write_prediction
     from workbench.predictions import write_predictions
-    from workbench.runs.batches import classify_in_batches, plan_batches
-    from workbench.runs.batchrun import Waiting
     from workbench.runs.cache import AnswerCache
     from workbench.runs.runner import classify, plan_run
 
@@ -165,30 +166,48 @@ def classify_dataset(
     built = build_approach(approach, opened.dataset, setting)
     lacks = partial(missing_to_ask, built, setting)
     with AnswerCache(answers_path()) as cache:
-        table: PredictionTable | Waiting
-        if plan:
-            planned = (
-                plan_batches(opened.dataset, built, cache, store_folder(), interactive())
-                if batch
-                else plan_run(opened.dataset, built, cache, interactive(), limits)
-            )
-            show_json(asdict(planned)) if as_json else show(str(planned))
-            return
         if batch:
-            table = classify_in_batches(
-                opened.dataset, built, cache, store_folder(), interactive(), limits, wait, lacks
-            )
+            table = _in_batches(opened, built, cache, limits, lacks, plan, wait, as_json)
+        elif plan:
+            _show_plan(plan_run(opened.dataset, built, cache, interactive(), limits), as_json)
+            return
         else:
             table = classify(opened.dataset, built, cache, interactive(), limits, lacks)
-    if isinstance(table, Waiting):
-        show_json({"waiting": asdict(table)}) if as_json else show(str(table))
-        raise typer.Exit(3)
     if path.suffix.lower() in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
     else:
         write_predictions(table, path)
     _show_run(table, path, as_json)
+
+
+def _in_batches(
+    opened: Opened,
+    built: Approach,
+    cache: AnswerCache,
+    limits: Limits,
+    lacks: Callable[[], str],
+    plan: bool,
+    wait: bool,
+    as_json: bool,
+) -> PredictionTable:
+    """The run in batches. Ends the command after a plan, and where answers are still to come and nobody waits."""
+    from workbench.config.store import store_folder
+    from workbench.runs.batches import classify_in_batches, plan_batches
+    from workbench.runs.batchrun import Waiting
+
+    if plan:
+        _show_plan(plan_batches(opened.dataset, built, cache, store_folder(), interactive()), as_json)
+        raise typer.Exit
+    found = classify_in_batches(opened.dataset, built, cache, store_folder(), interactive(), limits, wait, lacks)
+    if isinstance(found, Waiting):
+        show_json({"waiting": asdict(found)}) if as_json else show(str(found))
+        raise typer.Exit(3)
+    return found
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    show_json(asdict(plan)) if as_json else show(str(plan))
 
 
 def setting_for(opened: Opened, approach: str, model: Path | None = None, model_version: str = "") -> Setting:
