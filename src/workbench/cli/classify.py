@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -165,6 +166,7 @@ def classify_dataset(
     setting = setting_for(opened, approach, model, model_version)
     built = build_approach(approach, opened.dataset, setting)
     lacks = partial(missing_to_ask, built, setting)
+    started = time.perf_counter()
     with AnswerCache(answers_path()) as cache:
         if batch:
             table = _in_batches(opened, built, cache, limits, lacks, plan, wait, as_json)
@@ -173,12 +175,13 @@ def classify_dataset(
             return
         else:
             table = classify(opened.dataset, built, cache, interactive(), limits, lacks)
+    seconds = time.perf_counter() - started
     if path.suffix.lower() in _LINES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(write_prediction(row) + "\n" for row in table.predictions()), encoding="utf-8")
     else:
         write_predictions(table, path)
-    _show_run(table, path, as_json)
+    _show_run(table, path, seconds, as_json)
 
 
 def _in_batches(
@@ -252,7 +255,7 @@ def missing_to_ask(approach: Approach, setting: Setting) -> str:
     return approach.lacks(setting) if isinstance(approach, Service) else ""
 
 
-def _show_run(table: PredictionTable, path: Path, as_json: bool) -> None:
+def _show_run(table: PredictionTable, path: Path, seconds: float, as_json: bool) -> None:
     from workbench.runs.runner import STANDING_USD
 
     outcomes = table.frame["outcome"].value_counts()
@@ -263,11 +266,12 @@ def _show_run(table: PredictionTable, path: Path, as_json: bool) -> None:
     if as_json:
         counts = {str(name): int(count) for name, count in outcomes.items()}
         facts = {"images": len(table), "asked": asked, "cached": cached, "spent_usd": spent, "outcomes": counts}
+        facts["seconds"] = round(seconds, 3)
         show_json({"run": str(path), **facts, "reasons": {name: reason for name, reason in reasons.items() if reason}})
     else:
         origin = table.info.origin
         told = f"{len(table)} images by {origin.approach} ({origin.model_version})"
-        show(f"{path}: {told}, {asked} asked, {cached} cached, {spent:.4f} USD spent")
+        show(f"{path}: {told}, {asked} asked, {cached} cached, {spent:.4f} USD spent, {seconds:.1f} s")
         rows = [
             {"outcome": name, "images": int(outcomes[name]), "most often because": reasons[name]} for name in reasons
         ]
