@@ -6,11 +6,11 @@ Two programs that hold the same value write the same bytes, so a digest names th
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any
 
 _MAX_EXACT_INTEGER = 2**53 - 1
@@ -63,7 +63,7 @@ def _pieces(value: Any) -> Iterable[str]:
     if value is None or isinstance(value, bool):
         yield {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, str):
-        yield json.dumps(value, ensure_ascii=False)
+        yield encode_basestring(value)
     elif isinstance(value, int):
         if abs(value) > _MAX_EXACT_INTEGER:
             raise ValueError(f"integer {value} is not exact in JSON")
@@ -74,7 +74,7 @@ def _pieces(value: Any) -> Iterable[str]:
         yield "{"
         for position, key in enumerate(sorted(value, key=_utf16)):
             yield "," if position else ""
-            yield json.dumps(key, ensure_ascii=False) + ":"
+            yield encode_basestring(key) + ":"
             yield from _pieces(value[key])
         yield "}"
     elif isinstance(value, list | tuple):
@@ -93,6 +93,7 @@ def _utf16(key: Any) -> bytes:
     return key.encode("utf-16-be")
 
 
+@lru_cache(maxsize=4096)
 def _number(value: float) -> str:
     """ECMAScript's Number-to-string for a finite double (RFC 8785, section 3.2.2.3)."""
     if not math.isfinite(value):

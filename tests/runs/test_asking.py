@@ -255,6 +255,8 @@ def test_the_budget_is_never_exceeded(
                     return "budget"
                 except CancelledError:
                     return "stopped"
+                except RunError:  # nothing at all was answered
+                    return "provider_error"
                 except ProviderError as error:
                     return error.outcome
                 return "ok"

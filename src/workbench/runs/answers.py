@@ -7,9 +7,10 @@ version that it named and its part; so neither a new label map nor a better `par
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,7 +98,7 @@ class Answers:
             raise ProviderError("malformed_answer", f"not JSON: {error}") from None
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         kept = KeptAnswer(raw, answer.model_version, latency_ms, answer.cost_usd, now)
-        row = replace(self._alone(raw), latency_ms=latency_ms)
+        row = self._alone(raw, latency_ms)
         if self._cache:
             self._store(self._cache, pixels, part, kept, row.outcome)
         self._check_version(answer.model_version, "a live answer")
@@ -105,13 +106,14 @@ class Answers:
 
     def read(self, answers: Mapping[int, KeptAnswer]) -> Row:
         """The row that the answers to all parts make."""
+        if self.parts == 1:
+            return self._reader.read(answers[0].raw, answers[0].latency_ms)
         raws = [answers[part].raw for part in range(self.parts)]
-        row = self._reader.read(raws[0] if self.parts == 1 else {"parts": raws})
-        return replace(row, latency_ms=sum(answer.latency_ms for answer in answers.values()))
+        return self._reader.read({"parts": raws}, sum(answer.latency_ms for answer in answers.values()))
 
-    def _alone(self, raw: Mapping[str, Any]) -> Row:
+    def _alone(self, raw: Mapping[str, Any], latency_ms: float = math.nan) -> Row:
         """How an answer reads by itself: as if every part had been answered so."""
-        return self._reader.read(raw if self.parts == 1 else {"parts": [raw] * self.parts})
+        return self._reader.read(raw if self.parts == 1 else {"parts": [raw] * self.parts}, latency_ms)
 
     def _store(self, cache: AnswerCache, pixels: str, part: int, kept: KeptAnswer, outcome: str) -> None:
         key = self._key(kept.model_version, part)

@@ -41,14 +41,14 @@ class Reader:
         self._columns = (*taxonomy.categories, *((taxonomy.unknown,) if approach.scores_unknown else ()))
         self._floors = {name: binary32(floor) for name, floor in approach.floors.items()}
 
-    def read(self, raw: Mapping[str, Any]) -> Row:
-        """The row of an answer; one that cannot be read is a row with the reason."""
+    def read(self, raw: Mapping[str, Any], latency_ms: float = math.nan) -> Row:
+        """The row of an answer that took so long; one that cannot be read is a row with the reason."""
         try:
-            return Row(OK, "", self._checked(self._parse(raw)))
+            return Row(OK, "", self._checked(self._parse(raw)), latency_ms)
         except ProviderError as error:
-            return failed(error)
+            return failed(error, latency_ms)
         except Exception as error:  # an answer of a form that nobody foresaw is this image's row, not the run's end
-            return failed(ProviderError("malformed_answer", f"{type(error).__name__}: {error}"))
+            return failed(ProviderError("malformed_answer", f"{type(error).__name__}: {error}"), latency_ms)
 
     def _checked(self, scores: Mapping[str, float]) -> dict[str, float]:
         for name in scores:
@@ -71,11 +71,11 @@ class Reader:
         return score
 
 
-def failed(error: ProviderError) -> Row:
+def failed(error: ProviderError, latency_ms: float = math.nan) -> Row:
     """The row of an image that the approach could not answer."""
     if error.outcome in PROVIDER_OUTCOMES:
-        return Row(error.outcome, _plain(error.detail), {})
-    return Row("provider_error", _plain(str(error)), {})
+        return Row(error.outcome, _plain(error.detail), {}, latency_ms)
+    return Row("provider_error", _plain(str(error)), {}, latency_ms)
 
 
 def unprepared(found: Unprepared) -> Row:
