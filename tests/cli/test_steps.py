@@ -439,6 +439,14 @@ def test_help_shows_an_example_that_the_command_takes(name: str) -> None:
         COMMANDS[name].make_context(name, words[depth:])
 
 
+def test_output_that_nobody_reads_any_more_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        done = subprocess.run([WORKBENCH, "schema"], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (1, "") == (done.returncode, done.stderr)
+
+
 def test_help_lists_every_command() -> None:
     shown = workbench("--help").stdout
     steps = [
