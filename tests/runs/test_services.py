@@ -399,7 +399,7 @@ class Process:
 
 
 def test_killed_at_half_and_run_again_it_pays_for_what_was_in_flight_at_most(tmp_path: Path, server: ToyServer) -> None:
-    server.latency = 0.01
+    server.latency = 0.05
     process = Process(tmp_path, server, in_flight=8)
     process.end(server, 60, signal.SIGKILL)
     time.sleep(0.1)  # the stand-in may still answer those in flight, to nobody
@@ -418,7 +418,7 @@ def test_killed_at_half_and_run_again_it_pays_for_what_was_in_flight_at_most(tmp
 def test_ctrl_c_and_termination_switch_off_and_keep_every_answer(
     tmp_path: Path, server: ToyServer, number: signal.Signals
 ) -> None:
-    server.latency = 0.01
+    server.latency = 0.05
     journal = tmp_path / "journal"
     process = Process(tmp_path, server, journal)
     told = process.end(server, 40, number)
