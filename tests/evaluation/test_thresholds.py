@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,16 @@ from workbench.canonical import binary32, shortest_binary32
 from workbench.config.goals import Goals, Limit, RejectionGoal, TierGoal
 from workbench.errors import ConfigError, DocumentError
 from workbench.evaluation.certify import precision_steps
+from workbench.evaluation.intervals import lower_bound
 from workbench.evaluation.labelled import Labelled
-from workbench.evaluation.thresholds import draft_thresholds, precision_grid, read_draft, roundest, write_draft
+from workbench.evaluation.thresholds import (
+    draft_thresholds,
+    out_of_reach,
+    precision_grid,
+    read_draft,
+    roundest,
+    write_draft,
+)
 
 CATEGORIES = ("shoe", "boot", "bag")
 ACCEPT = TierGoal(action="accept", metric="precision", at_least=0.9)
@@ -134,6 +143,23 @@ def test_what_no_threshold_reaches_is_not_asked_and_costs_no_budget() -> None:
     assert (None, None, ()) == (bag.asked, bag.confidence, bag.grid)
     assert bag.reason
     assert [0.975, 0.975] == [tier.confidence for tier in draft.tiers[:2]]
+
+
+@pytest.mark.parametrize("certify", [30, 3000])
+def test_promises_that_certify_has_too_few_images_for_are_told_before_a_look_is_spent(certify: int) -> None:
+    labelled = make_labelled()
+    draft = draft_thresholds(labelled, Goals(below="review", tiers=(ACCEPT,)), certify)
+    told = out_of_reach(draft, certify / len(labelled))
+    if certify == 3000:
+        assert [] == told
+        return
+    assert len(draft.tiers) == len(told)
+    for tier, words in zip(draft.tiers, told, strict=True):
+        assert words.startswith(f"{tier.category}, accept: about ")
+        assert tier.confidence is not None
+        few, needed = (int(number) for number in re.findall(r"\b[0-9]+\b", words))
+        delta = 1 - tier.confidence
+        assert lower_bound(few, few, delta) < tier.at_least <= lower_bound(needed, needed, delta)
 
 
 def test_nothing_to_tune_on_is_an_error() -> None:

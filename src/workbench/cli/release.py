@@ -16,6 +16,7 @@ from workbench.cli.console import (
     RunArgument,
     check_target,
     files_of,
+    note,
     show,
     show_json,
     show_table,
@@ -47,7 +48,7 @@ def tune_thresholds(
     from workbench.dataset.opening import open_dataset
     from workbench.documents import to_document
     from workbench.evaluation.labelled import join
-    from workbench.evaluation.thresholds import draft_thresholds, write_draft
+    from workbench.evaluation.thresholds import draft_thresholds, out_of_reach, write_draft
     from workbench.predictions import read_predictions
 
     opened = open_dataset(dataset, config)
@@ -55,8 +56,13 @@ def tune_thresholds(
     wanted = opened.goals if goals is None else read_goals(goals)
     check_goals(wanted, opened.dataset.taxonomy, str(goals or "goals"))
     labelled = join(read_predictions(run), opened.dataset)
-    draft = draft_thresholds(labelled, wanted, len(labelled.on("certify")))
+    certify, tune = len(labelled.on("certify")), len(labelled.on("tune"))
+    draft = draft_thresholds(labelled, wanted, certify)
     write_draft(draft, out)
+    for remark in (remarks := out_of_reach(draft, certify / tune)):
+        note(remark)
+    if remarks:
+        note("`release` spends a look at the certify images all the same: label more of them first, or promise less.")
     if as_json:
         show_json({"draft": str(out), **to_document(draft)})
         return

@@ -362,6 +362,29 @@ def _with_grid(tier: DraftTier, tuning: Tuning, delta: float, automatic: bool) -
     return replace(tier, confidence=1 - delta, grid=grid)
 
 
+def out_of_reach(draft: Draft, growth: float) -> list[str]:
+    """Promises that certify will hardly have the images for, even if the classifier makes no mistake; in words.
+
+    growth  certify images per tune image
+
+    What counts on certify is foreseen from tune, so nothing is spent to tell. Plain counts alone are judged: with a
+    prevalence the mix decides, too.
+    """
+    if draft.prevalence is not None:
+        return []
+    found = []
+    for tier in draft.tiers:
+        if tier.asked is None or tier.confidence is None:
+            continue
+        foreseen, needed = tier.tune_trials * growth, least_events(tier.at_least, tier.confidence)
+        if foreseen < needed:
+            found.append(
+                f"{tier.category}, {tier.action}: about {foreseen:.0f} images will count on certify, and {needed} are"
+                " needed even if none is wrong"
+            )
+    return found
+
+
 def write_draft(draft: Draft, path: Path) -> None:
     """Write a draft as JSON, whole or not at all."""
     write_document(to_document(draft), path)
