@@ -24,14 +24,14 @@ from workbench.cli.console import (
     DatasetArgument,
     JsonOption,
     answers_path,
-    check_target,
+    check_results,
     files_of,
     interactive,
-    json_text,
     note,
     show,
     show_json,
     show_table,
+    write_results,
 )
 from workbench.errors import ConfigError, InputError
 from workbench.runs.limits import Limits
@@ -82,6 +82,7 @@ def bench_protocols(
     """
     from workbench.dataset.opening import open_dataset
     from workbench.evaluation.elicitation import measure_protocols
+    from workbench.evaluation.figures import figure_of
     from workbench.runs.cache import AnswerCache
     from workbench.runs.stress import draw_sample
 
@@ -92,10 +93,7 @@ def bench_protocols(
             f"{dataset}: is multi-label; protocols are compared where there is one answer and one confidence"
         )
     path = out or Path("reports") / f"bench-{opened.dataset.name}-{approach}.json"
-    check_target(path, *files_of(opened, dataset, config), suffixes=(".json",))
-    if path.suffix.lower() != ".json":
-        raise InputError(f"{path}: the file of results has to end in .json")
-    check_target(path.with_suffix(".png"), *files_of(opened, dataset, config), suffixes=(".png",))
+    check_results(path, *files_of(opened, dataset, config))
     setting = setting_for(opened, approach, None, model_version)
     settings = {name: replace(setting, options={**setting.options, **way}) for name, way in ways.items()}
     build_approach(approach, opened.dataset, setting)  # what is wrong in workbench.toml is told as that
@@ -111,9 +109,7 @@ def bench_protocols(
         trials, spent = _ask_all(sample, built, settings, cache, Limits(max_rate=max_rate, budget_usd=budget))
     measures = measure_protocols(trials, at_least=goal, confidence=confidence, seed=seed)
     document = _document(measures, approach, built, ways, spent, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json_text(document) + "\n", encoding="utf-8")
-    _write_figure(measures, path.with_suffix(".png"))
+    write_results(path, document, figure_of(measures.plot()[0]))
     if as_json:
         show_json(document)
         return
@@ -144,7 +140,7 @@ def _ask_all(
     from workbench.evaluation.elicitation import Trial
     from workbench.evaluation.labelled import join
     from workbench.runs.costs import answer_costs
-    from workbench.runs.runner import STANDING_USD, classify
+    from workbench.runs.runner import classify, spent_usd
 
     trials, spent = [], 0.0
     for name, approach in built.items():
@@ -153,7 +149,7 @@ def _ask_all(
             note(name)
         lacks = partial(missing_to_ask, approach, settings[name])
         table = classify(sample, approach, cache, interactive(), replace(limits, budget_usd=left), lacks)
-        spent += float(table.frame["cost_usd"].sum()) + float(table.info.settings.get(STANDING_USD, 0.0))
+        spent += spent_usd(table)
         trials.append(Trial(name, join(table, sample), answer_costs(sample, approach, cache, table)))
     return trials, spent
 
@@ -246,9 +242,3 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "certified recall": told("certified_recall", 1),
         "USD per 1,000 and point": row["cost_per_point"],
     }
-
-
-def _write_figure(measures: ProtocolMeasures, path: Path) -> None:
-    from workbench.evaluation.figures import figure_of, to_png
-
-    path.write_bytes(to_png(figure_of(measures.plot()[0])))

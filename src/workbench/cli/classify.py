@@ -256,12 +256,12 @@ def missing_to_ask(approach: Approach, setting: Setting) -> str:
 
 
 def _show_run(table: PredictionTable, path: Path, seconds: float, as_json: bool) -> None:
-    from workbench.runs.runner import STANDING_USD
+    from workbench.runs.runner import spent_usd
 
     outcomes = table.frame["outcome"].value_counts()
     asked = int((~table.frame["cached"]).sum())
     cached = int((table.frame["cached"] & (table.frame["outcome"] == "ok")).sum())
-    spent = float(table.frame["cost_usd"].sum()) + float(table.info.settings.get(STANDING_USD, 0.0))
+    spent = spent_usd(table)
     reasons = {str(name): _commonest_detail(table, str(name)) for name in outcomes.index}
     if as_json:
         counts = {str(name): int(count) for name, count in outcomes.items()}

@@ -17,6 +17,8 @@ from workbench.config.store import store_folder
 from workbench.errors import BudgetError, InputError, WorkbenchError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from workbench.dataset.opening import Opened
 
 DatasetArgument = Annotated[
@@ -81,6 +83,23 @@ def check_target(out: Path, *inputs: Path, suffixes: tuple[str, ...]) -> None:
     if out.exists() and out.suffix.lower() not in suffixes:
         kinds = " or ".join(suffixes)
         raise InputError(f"{out}: is there already and does not end in {kinds}; name another file to write")
+
+
+def check_results(out: Path, *inputs: Path) -> None:
+    """InputError if `out` is no JSON file to write, or if it or the figure beside it would destroy anything."""
+    check_target(out, *inputs, suffixes=(".json",))
+    if out.suffix.lower() != ".json":
+        raise InputError(f"{out}: the file of results has to end in .json")
+    check_target(out.with_suffix(".png"), *inputs, suffixes=(".png",))
+
+
+def write_results(out: Path, document: Any, figure: Figure) -> None:
+    """The results as JSON, and their figure beside it."""
+    from workbench.evaluation.figures import to_png
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json_text(document) + "\n", encoding="utf-8")
+    out.with_suffix(".png").write_bytes(to_png(figure))
 
 
 def files_of(opened: Opened, where: str | Path, config: Path | None) -> tuple[Path, ...]:

@@ -25,14 +25,14 @@ from workbench.cli.console import (
     DatasetArgument,
     JsonOption,
     answers_path,
-    check_target,
+    check_results,
     files_of,
     interactive,
-    json_text,
     note,
     show,
     show_json,
     show_table,
+    write_results,
 )
 from workbench.errors import InputError
 from workbench.runs.limits import Limits
@@ -84,10 +84,11 @@ def stress_approach(
     Example: `workbench stress fashion --approach local-cnn --policy reports/demo/policy.json --images 200`
     """
     from workbench.dataset.opening import open_dataset
+    from workbench.evaluation.figures import figure_of
     from workbench.evaluation.flips import measure_flips
     from workbench.policy import read_policy
     from workbench.runs.cache import AnswerCache
-    from workbench.runs.runner import classify, plan_run
+    from workbench.runs.runner import classify, plan_run, spent_usd
     from workbench.runs.stress import draw_sample, stress_dataset
 
     if split not in ("train", "tune"):
@@ -95,10 +96,7 @@ def stress_approach(
     opened = open_dataset(dataset, config, progress=interactive())
     path = out or Path("reports") / f"stress-{opened.dataset.name}-{approach}.json"
     inputs = (*files_of(opened, dataset, config), *filter(None, (policy, model)))
-    check_target(path, *inputs, suffixes=(".json",))
-    if path.suffix.lower() != ".json":
-        raise InputError(f"{path}: the file of results has to end in .json")
-    check_target(path.with_suffix(".png"), *inputs, suffixes=(".png",))
+    check_results(path, *inputs)
     read = None if policy is None else read_policy(policy)
     setting = setting_for(opened, approach, model, model_version)
     built, limits = build_approach(approach, opened.dataset, setting), Limits(max_rate=max_rate, budget_usd=budget)
@@ -115,16 +113,13 @@ def stress_approach(
         pictures = {} if sensitive else _examples(stressed)
     measures = measure_flips(table, stressed.copies, read, measured_on=split)
     document = _document(measures, stressed, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json_text(document) + "\n", encoding="utf-8")
-    _write_figure(measures, pictures, path.with_suffix(".png"))
+    write_results(path, document, figure_of(measures.draw(pictures)))
     if as_json:
         show_json(document)
         return
     origin = table.info.origin
     asked = int((~table.frame["cached"]).sum())
-    spent = float(table.frame["cost_usd"].sum())
-    told = f"{len(sample)} images of {split}, {asked} questions asked, {spent:.4f} USD spent"
+    told = f"{len(sample)} images of {split}, {asked} questions asked, {spent_usd(table):.4f} USD spent"
     show(f"{origin.approach} ({origin.model_version}), {told}")
     _show(measures, stressed)
     if read is not None and read.evidence.draft.prevalence is not None:
@@ -148,12 +143,6 @@ def _examples(stressed: Stressed) -> dict[str, list[np.ndarray]]:
             if isinstance(prepared, Prepared):
                 pictures.setdefault(str(copies["attack"][row]), []).append(enlarge(prepared.pixels))
     return pictures
-
-
-def _write_figure(measures: StressMeasures, pictures: dict[str, list[np.ndarray]], path: Path) -> None:
-    from workbench.evaluation.figures import figure_of, to_png
-
-    path.write_bytes(to_png(figure_of(measures.draw(pictures))))
 
 
 def _document(measures: StressMeasures, stressed: Stressed, seed: int) -> dict[str, Any]:

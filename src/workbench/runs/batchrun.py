@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from workbench.runs.limits import Limits
 from workbench.runs.pipeline import RESUMES, Pipeline
 from workbench.runs.progress import say, shown
 from workbench.runs.rows import Row, failed, unprepared
+from workbench.runs.spending import exact_usd
 from workbench.runs.submissions import Place, Submission, Submissions
 from workbench.runs.threads import work_through
 
@@ -346,11 +346,11 @@ class BatchRun:
                     f" what is left of the budget: {SAME_COMMAND} once it has ended, within a day, to collect it first"
                 )
         spent = [*self.desk.costs.values(), *(submission.high_usd or 0.0 for submission in under_way)]
-        left = _exact(self._limits.budget_usd) - sum(map(_exact, spent), _exact(0.0))
-        if _exact(high_usd or 0.0) > left:
+        left = exact_usd(self._limits.budget_usd) - sum(map(exact_usd, spent), exact_usd(0.0))
+        if exact_usd(high_usd or 0.0) > left:
             raise BudgetError(
                 f"{self.approach.name}: the budget of ${self._limits.budget_usd:.4f} does not hold the next batch:"
-                f" ${max(left, _exact(0.0)):.4f} are left, and its {questions:,} questions could cost"
+                f" ${max(left, exact_usd(0.0)):.4f} are left, and its {questions:,} questions could cost"
                 f" ${high_usd:.4f}; they were not handed in"
             )
 
@@ -360,11 +360,6 @@ def check_batches(approach: Approach) -> Batched:
     if not isinstance(approach, Batched):
         raise ConfigError(f"{approach.name}: takes no batches; ask it without `--batch`")
     return approach
-
-
-def _exact(usd: float) -> Decimal:
-    """The decimal number that people mean by a double."""
-    return Decimal(repr(float(usd)))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import RunError
-from workbench.runs.submissions import FILE, Place, Submissions
+from workbench.runs.submissions import FILE, Place, Submissions, begin_exclusive
 
 FOLDER = "asking"
 """Below the store; holds an empty file per question."""
@@ -66,14 +66,15 @@ class Claim:
             connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
+        ours = False
         try:
-            connection.execute("BEGIN EXCLUSIVE")
+            ours = begin_exclusive(connection)
         except sqlite3.Error as error:
-            connection.close()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-                raise self._unusable(error) from None
-            return None
-        return connection
+            raise self._unusable(error) from None
+        finally:
+            if not ours:
+                connection.close()
+        return connection if ours else None
 
     def _handed_in(self) -> frozenset[Place]:
         path = self._store / FILE

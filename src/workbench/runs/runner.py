@@ -38,6 +38,12 @@ __all__ = ["Plan", "classify", "classify_one", "plan_run"]
 STANDING_USD = "standing_usd"
 """In `RunInfo.settings`: what it cost that the service was switched on; no row bears it."""
 
+
+def spent_usd(table: PredictionTable) -> float:
+    """What making this table cost: its rows, and that the service was switched on."""
+    return float(table.frame["cost_usd"].sum()) + float(table.info.settings.get(STANDING_USD, 0.0))
+
+
 _Image = tuple[str, Path]
 
 

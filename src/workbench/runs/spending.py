@@ -26,8 +26,8 @@ class Spending:
     """
 
     def __init__(self, budget_usd: float | None, hourly_usd: float, now: Callable[[], float]) -> None:
-        self._budget = None if budget_usd is None else _exact(budget_usd)
-        self._hourly = _exact(hourly_usd)
+        self._budget = None if budget_usd is None else exact_usd(budget_usd)
+        self._hourly = exact_usd(hourly_usd)
         self._now = now
         self._booked = _NOTHING
         self._reserved = _NOTHING
@@ -60,7 +60,7 @@ class Spending:
 
         Raises BudgetError where it does not fit although no other call is under way.
         """
-        worst = _exact(worst_usd)
+        worst = exact_usd(worst_usd)
         with self._change:
             self._count(worst)
             while not self._fits(worst):
@@ -82,7 +82,7 @@ class Spending:
         """A call is over: what was set aside for it is free again, what it cost is spent."""
         with self._change:
             self._reserved -= reserved
-            self._booked += _exact(cost_usd)
+            self._booked += exact_usd(cost_usd)
             self._change.notify_all()
 
     def switch_on(self, worst_usd: float, starting_seconds: float) -> None:
@@ -91,8 +91,8 @@ class Spending:
         starting_seconds  How long switching on may take.
         """
         with self._change:
-            self._count(_exact(worst_usd))
-            whole = _exact(worst_usd) + self._for(starting_seconds + ENDING_SECONDS)
+            self._count(exact_usd(worst_usd))
+            whole = exact_usd(worst_usd) + self._for(starting_seconds + ENDING_SECONDS)
             if not self._fits(whole):
                 raise self._too_much(whole)
             self._on_since = self._now()
@@ -124,7 +124,7 @@ class Spending:
         return self._stood + (_NOTHING if self._on_since is None else self._for(self._now() - self._on_since))
 
     def _for(self, seconds: float) -> Decimal:
-        return self._hourly * _exact(seconds) / 3600 if self._hourly else _NOTHING
+        return self._hourly * exact_usd(seconds) / 3600 if self._hourly else _NOTHING
 
     def _too_much(self, more: Decimal) -> BudgetError:
         spent = self._booked + self._standing()
@@ -136,6 +136,6 @@ class Spending:
         )
 
 
-def _exact(usd: float) -> Decimal:
+def exact_usd(usd: float) -> Decimal:
     """The decimal number that people mean by a double."""
     return Decimal(repr(float(usd)))

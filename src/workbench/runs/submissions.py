@@ -79,6 +79,17 @@ class Submission:
         return hashlib.sha256(f"{self.nonce} {place.pixels} {place.part}".encode()).hexdigest()[:40]
 
 
+def begin_exclusive(lock: sqlite3.Connection) -> bool:
+    """Whether nobody else has the file of this connection; it is ours then, until a rollback, or the process ends."""
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise
+        return False
+    return True
+
+
 class Submissions:
     """The submissions of one file; a context manager. Several processes may use the file at once.
 
@@ -208,13 +219,7 @@ class Submissions:
 
     def _taken(self, lock: sqlite3.Connection) -> bool:
         with self._explained():
-            try:
-                lock.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-                    raise
-                return False
-            return True
+            return begin_exclusive(lock)
 
     def _open_tables(self) -> None:
         with self._explained():
