@@ -6,12 +6,11 @@ import os
 import re
 from collections import deque
 from collections.abc import Collection
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from traceback import walk_tb
 from typing import Any
 
+from workbench.approaches.headers import read_retry_after
 from workbench.errors import CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
 
 _LONGEST_MESSAGE = 400
@@ -137,15 +136,8 @@ def _refused(response: dict[str, Any], profile: str, later: Collection[str]) -> 
 
 def _retry_after(headers: dict[str, str]) -> float | None:
     """Seconds; from milliseconds (`x-amz-retry-after`), seconds or a date (`retry-after`)."""
-    try:
-        if own := headers.get("x-amz-retry-after"):
-            return max(0.0, float(own) / 1000)
-        value = headers.get("retry-after", "")
-        if not value or value.replace(".", "", 1).isdigit():
-            return float(value) if value else None
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
+    own = read_retry_after(headers.get("x-amz-retry-after", ""))
+    return read_retry_after(headers.get("retry-after", "")) if own is None else own / 1000
 
 
 def _renew(profile: str) -> str:

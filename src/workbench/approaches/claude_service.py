@@ -9,12 +9,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from workbench.approaches.aws import AwsOptions, keep_log_quiet, lacks_aws
 from workbench.approaches.aws_errors import plain, translated
+from workbench.approaches.headers import read_retry_after
 from workbench.errors import ConfigError, CredentialsError, PrerequisiteError, ProviderError, ServiceBusyError
 
 if TYPE_CHECKING:
@@ -169,17 +168,5 @@ def _cut_off(error: APIConnectionError) -> Exception:
 def _retry_after(error: APIStatusError) -> float | None:
     """Seconds, from whichever header says so; None where none does, or what it says has passed."""
     headers = error.response.headers
-    try:
-        if "retry-after-ms" in headers:
-            seconds = float(headers["retry-after-ms"]) / 1000
-        else:
-            seconds = float(headers["retry-after"])
-    except KeyError:
-        return None
-    except ValueError:
-        try:
-            until = parsedate_to_datetime(headers["retry-after"])
-        except (KeyError, ValueError):
-            return None
-        seconds = (until - datetime.now(UTC)).total_seconds()
-    return seconds if 0 < seconds < float("inf") else None
+    own = read_retry_after(headers.get("retry-after-ms", ""))
+    return (read_retry_after(headers.get("retry-after", "")) if own is None else own / 1000) or None

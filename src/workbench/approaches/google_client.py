@@ -7,15 +7,14 @@ when it is first used; the packages come with `pip install google-cloud-vision`.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from workbench.approaches.headers import read_retry_after
 from workbench.errors import CredentialsError, ProviderError, ServiceBusyError
 
 INSTALL = "pip install google-cloud-vision"
@@ -206,12 +205,8 @@ def _unanswered(error: Any) -> ServiceBusyError:
 
 
 def _retry_after(error: Any) -> float | None:
-    """Seconds, from google.rpc.RetryInfo or the header."""
+    """Seconds, from google.rpc.RetryInfo or the header; None where neither names a time to come."""
     delays = [detail.get("retryDelay") for detail in error.details if isinstance(detail, Mapping)]
     headers = getattr(error.response, "headers", {})
-    for told in (*delays, headers.get("Retry-After")):
-        with suppress(ValueError):
-            seconds = float(str(told).removesuffix("s"))
-            if 0 <= seconds < math.inf:
-                return seconds
-    return None
+    said = (read_retry_after(str(told).removesuffix("s")) for told in (*delays, headers.get("Retry-After")))
+    return next(filter(None, said), None)
