@@ -49,13 +49,12 @@ def report_runs(
         evaluations[evaluation.approach] = evaluation
     if released is not None and released.origin.approach not in evaluations:
         raise InputError(f"{policy}: was tested for {released.origin.approach!r}; give its run, too")
-    sensitive = opened.project is not None and opened.project.sensitive
     write_report(
         out,
         title=title or opened.dataset.name,
         evaluations=evaluations,
         dataset=opened.dataset,
         policy=released,
-        images=images and not sensitive,
+        images=images and not opened.dataset.sensitive,
     )
     show(f"{out}: written")

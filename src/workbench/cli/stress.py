@@ -109,8 +109,7 @@ def stress_approach(
             return
         lacks = partial(missing_to_ask, built, setting)
         table = classify(stressed.dataset, built, cache, interactive(), limits, lacks)
-        sensitive = opened.project is not None and opened.project.sensitive
-        pictures = {} if sensitive else _examples(stressed)
+        pictures = {} if opened.dataset.sensitive else _examples(stressed)
     measures = measure_flips(table, stressed.copies, read, measured_on=split)
     document = _document(measures, stressed, seed)
     write_results(path, document, figure_of(measures.draw(pictures)))

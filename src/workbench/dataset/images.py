@@ -48,6 +48,8 @@ class Dataset:
     """How the images to label were chosen: `random`, or `by score`, which needs weights."""
     collected: str = ""
     """The day (ISO 8601) up to which the images were collected; "" where the data does not say."""
+    sensitive: bool = False
+    """Nobody should see these pictures unasked: reports leave them out, widgets blur them until they are revealed."""
 
     def __len__(self) -> int:
         return len(self.frame)

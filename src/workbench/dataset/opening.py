@@ -73,4 +73,5 @@ def open_dataset(
     project = read_project(file)
     source = project.dataset if path in (file, file.parent) else path
     dataset = load_dataset(source, project.taxonomy, project.root, project.name)
-    return Opened(replace(dataset, sampling=project.sampling, collected=project.collected), project)
+    sampling, collected, sensitive = project.sampling, project.collected, project.sensitive
+    return Opened(replace(dataset, sampling=sampling, collected=collected, sensitive=sensitive), project)

@@ -1,0 +1,167 @@
+// What every widget's browser part uses. Parts are put one after the other into one ES module, so names are global to it.
+
+/** An element with attributes, listeners ("onclick": f) and children; text is only ever text. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** The dark or light look that the page has: JupyterLab says so on the body, elsewhere the system's wish counts. */
+function isDark() {
+  const lab = document.body.dataset.jpThemeLight;
+  return lab === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : lab === "false";
+}
+
+/** Calls `f(dark)` now and whenever the look changes; gives back what stops it. */
+function onTheme(f) {
+  const call = () => f(isDark());
+  const observer = new MutationObserver(call);
+  observer.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  const query = matchMedia("(prefers-color-scheme: dark)");
+  query.addEventListener("change", call);
+  call();
+  return () => {
+    observer.disconnect();
+    query.removeEventListener("change", call);
+  };
+}
+
+/** The colours of `evaluation.figures`, for canvases; the style sheet has the same ones as variables. */
+const COLOURS = {
+  light: { ground: "#ffffff", ink: "#1f2328", soft: "#59636e", line: "#d8dee4", first: "#0067a3", second: "#b84a00" },
+  dark: { ground: "#171c22", ink: "#e6edf3", soft: "#9fabb7", line: "#343d47", first: "#66b8ee", second: "#ff9d57" },
+};
+
+/**
+ * A widget's frame: its root element, questions to the kernel, a line that is read aloud, the place where errors stand.
+ * Keys that a widget handles never reach the notebook: the root suppresses JupyterLab's shortcuts.
+ */
+class Session {
+  constructor(model, el, name, label) {
+    this.model = model;
+    this.waiting = new Map();
+    this.number = 0;
+    this.stops = [];
+    this.status = make("div", { class: "wb-status", role: "status", "aria-live": "polite" });
+    this.error = make("div", { class: "wb-error", role: "alert", hidden: true });
+    this.root = make("section", {
+      class: `wb wb-${name}`,
+      "aria-label": label,
+      "data-lm-suppress-shortcuts": "true",
+    });
+    this.root.append(this.error);
+    el.append(this.root);
+    const receive = (content, buffers) => this.receive(content, buffers);
+    const showError = () => this.showError(model.get("_error"));
+    model.on("msg:custom", receive);
+    model.on("change:_error", showError);
+    showError();
+    this.stops.push(() => model.off("msg:custom", receive));
+    this.stops.push(() => model.off("change:_error", showError));
+    this.stops.push(onTheme((dark) => {
+      this.dark = dark;
+      this.colours = dark ? COLOURS.dark : COLOURS.light;
+      this.root.classList.toggle("wb-dark", dark);
+      if (this.redraw) this.redraw();
+    }));
+  }
+
+  /** Asks the kernel; the promise gives {content, buffers}, or fails with the error that is then also shown. */
+  ask(name, content = {}) {
+    const number = ++this.number;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(number, { resolve, reject });
+      this.model.send({ ...content, ask: name, number });
+    });
+  }
+
+  receive(content, buffers) {
+    const waiting = this.waiting.get(content.answer);
+    if (!waiting) return;
+    this.waiting.delete(content.answer);
+    if (content.error) waiting.reject(new Error(content.error));
+    else waiting.resolve({ content, buffers });
+  }
+
+  showError(text) {
+    this.error.textContent = text;
+    this.error.hidden = !text;
+  }
+
+  /** Says something to those who listen instead of looking. */
+  say(text) {
+    this.status.textContent = text;
+  }
+
+  /** What `render` gives back: called when the widget's view goes away. */
+  close() {
+    for (const stop of this.stops) stop();
+    this.root.remove();
+  }
+}
+
+/** Lets at most one question be on its way: a newer one waits, and replaces the one that waited before. */
+class Latest {
+  constructor(ask) {
+    this.ask = ask;
+    this.busy = false;
+    this.next = null;
+  }
+
+  call(...args) {
+    if (this.busy) {
+      this.next = args;
+      return;
+    }
+    this.busy = true;
+    const done = () => {
+      this.busy = false;
+      const next = this.next;
+      this.next = null;
+      if (next) this.call(...next);
+    };
+    this.ask(...args).then(done, done);
+  }
+}
+
+/** A canvas that stays as sharp as the screen; `draw(context, width, height)` is called when its size changes. */
+class Sheet {
+  constructor(session, attributes, draw) {
+    this.canvas = make("canvas", attributes);
+    this.draw = draw;
+    this.observer = new ResizeObserver(() => this.fit());
+    this.observer.observe(this.canvas);
+    session.stops.push(() => this.observer.disconnect());
+  }
+
+  fit() {
+    const { clientWidth, clientHeight } = this.canvas;
+    if (!clientWidth || !clientHeight) return;
+    const scale = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(clientWidth * scale);
+    this.canvas.height = Math.round(clientHeight * scale);
+    this.repaint();
+  }
+
+  repaint() {
+    const scale = window.devicePixelRatio || 1;
+    const context = this.canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    const width = this.canvas.width / scale;
+    const height = this.canvas.height / scale;
+    context.clearRect(0, 0, width, height);
+    this.draw(context, width, height);
+  }
+}
+
+/** "95.2 %", "n/a" for what is not there. */
+function percent(value, digits = 1) {
+  return value === null || value === undefined || Number.isNaN(value) ? "n/a" : `${(100 * value).toFixed(digits)} %`;
+}

@@ -1,0 +1,99 @@
+"""What every widget shares: one module for the browser, questions from it, errors that are seen, a still picture.
+
+The browser asks, `Panel` answers: a question is `{"ask": name, "number": n, ...}`, the answer `{"answer": n, ...}` with
+binary buffers beside it. A question that fails is answered with its error in words, which also stands in the widget.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from workbench.errors import WorkbenchError
+from workbench.evaluation import figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Answer = tuple[Mapping[str, Any], Sequence[bytes]]
+"""What the browser is told: JSON, and binary buffers."""
+
+Handler = Callable[[Mapping[str, Any]], Answer | Mapping[str, Any] | None]
+"""Takes a question, gives its answer."""
+
+
+def asset(*names: str) -> str:
+    """The text of files of `assets/`, one after the other."""
+    folder = files("workbench.widgets") / "assets"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+class Panel(anywidget.AnyWidget):
+    """A widget that answers questions of its browser part, and shows something where there is no browser.
+
+    Subclasses set `_esm` and `_css` from `asset`, register handlers with `answer`, and give `describe` and `figure`.
+    """
+
+    _css = asset("shared.css")
+    _error = traitlets.Unicode("").tag(sync=True)
+    """What went wrong last, in words; the widget shows it until the next thing goes well."""
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self._handlers: dict[str, Handler] = {}
+        self.on_msg(self._receive)
+
+    def answer(self, **handlers: Handler) -> None:
+        """Register what answers the questions of these names."""
+        self._handlers.update(handlers)
+
+    def describe(self) -> str:
+        """What the widget shows, in plain words."""
+        raise NotImplementedError
+
+    def table(self) -> str:
+        """What it shows as an HTML table, escaped; "" where a picture is enough."""
+        return ""
+
+    def figure(self) -> Figure:
+        """What it shows now, as a figure to keep."""
+        raise NotImplementedError
+
+    def _receive(self, _: object, content: Mapping[str, Any], buffers: object) -> None:
+        number = content.get("number")
+        try:
+            found = self._handlers[str(content["ask"])](content) or {}
+            told, binary = found if isinstance(found, tuple) else (found, ())
+            self._error = ""
+        except Exception as error:
+            self._error = _in_words(error)
+            told, binary = {"error": self._error}, ()
+        self.send({**told, "answer": number}, buffers=list(binary))
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The living widget, and for a saved notebook, a page or a terminal its picture, table and words."""
+        live = super()._repr_mimebundle_(**options)
+        data, metadata = live if isinstance(live, tuple) else (live or {}, {})
+        picture = figures.to_png(self.figure(), dpi=110)
+        words = html.escape(self.describe())
+        shown = f'<img alt="{words}" src="data:image/png;base64,{base64.b64encode(picture).decode("ascii")}">'
+        still = {
+            "text/plain": self.describe(),
+            "text/html": f"<p>{words}</p>{shown}{self.table()}",
+            "image/png": base64.b64encode(picture).decode("ascii"),
+        }
+        return {**data, **still}, metadata
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, WorkbenchError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
