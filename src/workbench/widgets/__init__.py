@@ -1,4 +1,4 @@
-"""What JupyterLab shows: state lives in plain models, figures come from `evaluation`, widgets mirror both without rules.
+"""What JupyterLab shows: state lives in plain models, figures come from `evaluation`, widgets mirror both.
 
 `tuner` (thresholds), `explorer` (known against unknown), `gallery` (any set of rows), `labelling` (what to label next).
 The browser's part stands in `assets/`, drawn by hand on a canvas; nothing there is fetched from anywhere.
