@@ -23,6 +23,7 @@ from workbench.evaluation.thresholds import (
     roundest,
     write_draft,
 )
+from workbench.records import Rejection
 
 CATEGORIES = ("shoe", "boot", "bag")
 ACCEPT = TierGoal(action="accept", metric="precision", at_least=0.9)
@@ -172,3 +173,69 @@ def test_a_damaged_draft_names_its_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "draft.json").write_text(text)
     with pytest.raises(DocumentError, match=r"draft\.json"):
         read_draft(tmp_path / "draft.json")
+
+
+def test_choosing_by_hand_what_tune_chose_gives_the_same_draft() -> None:
+    goals = Goals(
+        below="review",
+        tiers=(TierGoal(action="review", metric="recall", at_least=0.9), ACCEPT),
+        rejection=RejectionGoal(signal="top", known_rejected=Limit(at_most=0.3)),
+    )
+    draft = draft_thresholds(make_labelled(), goals, 2000)
+    chosen = {(tier.category, tier.action): tier.asked for tier in draft.tiers}
+    assert draft == draft_thresholds(make_labelled(), goals, 2000, asked=chosen, rejection=draft.rejection)
+
+
+@given(st.floats(0, 1, width=32))
+def test_a_threshold_by_hand_is_asked_and_counted(threshold: float) -> None:
+    labelled = make_labelled()
+    draft = draft_thresholds(
+        labelled, Goals(below="review", tiers=(ACCEPT,)), 2000, asked={("boot", "accept"): threshold}
+    )
+    boot = draft.tiers[1]
+    fires = (labelled.scores.argmax(axis=1) == 1) & (labelled.scores[:, 1] >= np.float32(threshold))
+    assert (threshold, int(fires.sum())) == (boot.asked, boot.tune_trials)
+    assert int((fires & labelled.truth[:, 1]).sum()) == boot.tune_successes
+    assert boot.grid[-1] == threshold
+
+
+def test_a_tier_set_aside_by_hand_asks_for_nothing_and_costs_no_budget() -> None:
+    goals = Goals(below="review", tiers=(ACCEPT,))
+    whole = draft_thresholds(make_labelled(), goals, 2000)
+    draft = draft_thresholds(make_labelled(), goals, 2000, asked={("boot", "accept"): None})
+    assert (None, "set aside by hand", ()) == (draft.tiers[1].asked, draft.tiers[1].reason, draft.tiers[1].grid)
+    assert draft.tiers[0].confidence < whole.tiers[0].confidence
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({("hat", "accept"): 0.5}, "'hat', 'accept': the goals have no such tier"),
+        ({("boot", "accept"): 1.5}, r"'boot', 'accept': a threshold must lie in \[0, 1\], not 1.5"),
+        ({("boot", "accept"): float("nan")}, "not nan"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(chosen: dict[tuple[str, str], float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        draft_thresholds(make_labelled(), Goals(below="review", tiers=(ACCEPT,)), 2000, asked=chosen)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (Rejection("top", 0.4, unknown_label=True), "unknown_label = False"),
+        (Rejection("top", 0.4, unknown_label=False, action="pass"), "action = 'review'"),
+        (Rejection("top", None, unknown_label=False), "exactly where it has a signal"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused(rule: Rejection, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        draft_thresholds(make_labelled(), Goals(below="review", tiers=(ACCEPT,)), 2000, rejection=rule)
+
+
+def test_a_rule_by_hand_is_frozen_as_it_is() -> None:
+    rule = Rejection("margin", binary32(0.25), unknown_label=False)
+    assert (
+        rule
+        == draft_thresholds(make_labelled(), Goals(below="review", tiers=(ACCEPT,)), 2000, rejection=rule).rejection
+    )

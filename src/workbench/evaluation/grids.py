@@ -35,7 +35,7 @@ class FallingCounts:
 
 def count_falling(reach: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> FallingCounts:
     """Counts at each distinct score of (n,) `reach` that is not CENSORED."""
-    possible = reach > CENSORED
+    possible = np.flatnonzero(reach > CENSORED)
     points, place = np.unique(-reach[possible], return_inverse=True)
     shows = truth[possible]
 
@@ -96,6 +96,18 @@ def roundest(above: float, up_to: float) -> float:
         if above < candidate <= up_to:
             return candidate
     return up_to
+
+
+def roundest_each(above: np.ndarray, up_to: np.ndarray) -> np.ndarray:
+    """`roundest` of each pair of (m,) arrays, as float32."""
+    high = up_to.astype(np.float64)
+    found, open_ = up_to.astype(np.float32), np.ones(len(up_to), dtype=bool)
+    for digits in range(1, 9):
+        candidate = (np.floor(high * 10**digits) / 10**digits).astype(np.float32)
+        fits = open_ & (above < candidate) & (candidate <= high)
+        found[fits] = candidate[fits]
+        open_ &= ~fits
+    return found
 
 
 def _chance(counts: FallingCounts, at_least: float, delta: float, growth: float) -> np.ndarray:

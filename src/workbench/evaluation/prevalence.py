@@ -114,6 +114,21 @@ def precision_bound(counts: Counts, mix: Mix, delta: float) -> np.ndarray:
     return np.asarray(np.divide(true, true + false, out=np.zeros(len(false)), where=true > 0))
 
 
+def highest_precision(counts: Counts, mix: Mix, delta: float) -> np.ndarray:
+    """(g,) upper bounds on precision in production, each at error probability `delta`; `precision_bound`, mirrored.
+
+    mix  its share an upper bound and its others lower ones, where they were estimated
+    """
+    level = (delta - mix.spent) / 2
+    if level <= 0:
+        return np.ones(len(counts.true_positives))
+    recall = upper_bound(counts.true_positives, counts.positives, level) if counts.positives else 1.0
+    passed = replace(counts, false_positives=counts.negatives - counts.false_positives)
+    false = np.maximum(mix.others.sum() - _false_share_bound(passed, mix, level), 0.0)
+    true = mix.share * np.asarray(recall)
+    return np.asarray(np.divide(true, true + false, out=np.zeros(len(false)), where=true > 0))
+
+
 def precision_p_values(counts: Counts, mix: Mix, at_least: float) -> np.ndarray:
     """(g,): the least error probability at which `precision_bound` reaches the goal; what was spent is included."""
     low, high = np.full(len(counts.true_positives), 1e-12), np.ones(len(counts.true_positives))
@@ -199,3 +214,11 @@ def shares_from_sample(counts: Sequence[int], category: int, delta: float) -> tu
     total, others = int(numbers.sum()), np.delete(numbers, category)
     low = float(lower_bound(int(numbers[category]), total, delta / 2))
     return low, np.atleast_1d(upper_bound(others, total, delta / 2 / max(1, len(others))))
+
+
+def highest_shares_from_sample(counts: Sequence[int], category: int, delta: float) -> tuple[float, np.ndarray]:
+    """`shares_from_sample`, mirrored: (upper bound on the category's share, lower bounds on the others)."""
+    numbers = np.asarray(counts, dtype=np.int64)
+    total, others = int(numbers.sum()), np.delete(numbers, category)
+    high = float(upper_bound(int(numbers[category]), total, delta / 2))
+    return high, np.atleast_1d(lower_bound(others, total, delta / 2 / max(1, len(others))))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from workbench.evaluation.labelled import Labelled
-from workbench.evaluation.prevalence import Counts, Mix, precision_bound, shares_from_sample
+from workbench.evaluation.prevalence import (
+    Counts,
+    Mix,
+    highest_precision,
+    highest_shares_from_sample,
+    precision_bound,
+    shares_from_sample,
+)
 from workbench.records import Draft, Prevalence, Promise, Taxonomy
 
 
@@ -26,7 +34,7 @@ def category_mix(labelled: Labelled, prevalence: Prevalence, column: int, delta:
 
     Shares from a sample are Clopper–Pearson bounds, which take a third of `delta` together.
     """
-    return _mix(labelled.taxonomy, prevalence, column, delta, _kinds(labelled, column))
+    return _mix(labelled.taxonomy, prevalence, column, delta, kinds_shown(labelled, column))
 
 
 def promise_counts(draft: Draft, promise: Promise) -> tuple[Counts, Mix]:
@@ -70,15 +78,45 @@ def bounds_by_share(
     return tuple(bounds)
 
 
-def _mix(taxonomy: Taxonomy, prevalence: Prevalence, column: int, delta: float, kinds: np.ndarray) -> Mix:
+def _mix(
+    taxonomy: Taxonomy, prevalence: Prevalence, column: int, delta: float, kinds: np.ndarray, *, highest: bool = False
+) -> Mix:
+    """`highest`: shares that were estimated are bounded from the other side, where precision is highest."""
+    names, shares = kinds_of(taxonomy, column), _shares(taxonomy, prevalence, column)
+    if prevalence.sample and taxonomy.mode == "single-label":
+        find = highest_shares_from_sample if highest else shares_from_sample
+        share, others = find([prevalence.sample.get(name, 0) for name in names], 0, delta / 3)
+        return Mix(share, others, kinds, delta / 3)
+    return Mix(float(shares[0]), shares[1:], kinds)
+
+
+def _shares(taxonomy: Taxonomy, prevalence: Prevalence, column: int) -> np.ndarray:
+    """Of each of `kinds_of`."""
     names = kinds_of(taxonomy, column)
+    shares = np.array([prevalence.shares.get(name, 0.0) for name in names])
     if taxonomy.mode == "multi-label":
-        share = prevalence.shares[names[0]]
-        return Mix(share, np.array([1 - share]), kinds)
-    if prevalence.sample:
-        low, high = shares_from_sample([prevalence.sample.get(name, 0) for name in names], 0, delta / 3)
-        return Mix(low, high, kinds, delta / 3)
-    return Mix(prevalence.shares[names[0]], np.array([prevalence.shares[name] for name in names[1:]]), kinds)
+        shares[1] = 1 - shares[0]
+    return shares
+
+
+def precision_interval(
+    taxonomy: Taxonomy, prevalence: Prevalence, column: int, counts: Counts, confidence: float
+) -> tuple[float, float, float]:
+    """(estimate, low, high) of a category's precision in production from counts at one threshold.
+
+    counts  of each kind in the order of `kinds_of`, at one threshold
+
+    Each end is the bound that a promise has, at half of the error probability; the upper end bounds each rate, and each
+    share that was estimated, from its other side. A kind that has a share and no labelled images counts as never
+    mistaken in the estimate (as in drafting) and as anything in the interval. NaN where nothing of a share fires.
+    """
+    delta, none = (1 - confidence) / 2, np.zeros(0, dtype=np.int64)
+    low = float(precision_bound(counts, _mix(taxonomy, prevalence, column, delta, none), delta)[0])
+    high = float(highest_precision(counts, _mix(taxonomy, prevalence, column, delta, none, highest=True), delta)[0])
+    shares = _shares(taxonomy, prevalence, column)
+    true = shares[0] * counts.true_positives[0] / max(counts.positives, 1)
+    false = float((shares[1:] * counts.false_positives[0] / np.maximum(counts.negatives, 1)).sum())
+    return (float(true / (true + false)) if true + false > 0 else math.nan), low, high
 
 
 def image_weights(labelled: Labelled, prevalence: Prevalence | None, column: int) -> np.ndarray | None:
@@ -89,16 +127,13 @@ def image_weights(labelled: Labelled, prevalence: Prevalence | None, column: int
     """
     if prevalence is None:
         return labelled.weights
-    names = kinds_of(labelled.taxonomy, column)
-    place = np.where(labelled.truth[:, column], 0, 1 + _kinds(labelled, column))
-    shares = np.array([prevalence.shares.get(name, 0.0) for name in names])
-    if labelled.taxonomy.mode == "multi-label":
-        shares[1] = 1 - shares[0]
-    weights = (shares / np.maximum(np.bincount(place, minlength=len(names)), 1))[place]
+    place = np.where(labelled.truth[:, column], 0, 1 + kinds_shown(labelled, column))
+    shares = _shares(labelled.taxonomy, prevalence, column)
+    weights = (shares / np.maximum(np.bincount(place, minlength=len(shares)), 1))[place]
     return weights if len(weights) and (weights != weights[0]).any() else None
 
 
-def _kinds(labelled: Labelled, column: int) -> np.ndarray:
+def kinds_shown(labelled: Labelled, column: int) -> np.ndarray:
     """(n,) int: the position of each row's kind among the others of `kinds_of`; 0 for the category's own."""
     if labelled.taxonomy.mode == "multi-label":
         return np.zeros(len(labelled), dtype=np.int64)

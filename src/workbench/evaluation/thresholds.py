@@ -7,7 +7,7 @@ counted on. `release.gate` tests it on the certify split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,24 +41,39 @@ class Tuning:
     prevalence: Prevalence | None = None
 
 
-def draft_thresholds(labelled: Labelled, goals: Goals, certify_images: int) -> Draft:
+Asked = Mapping[tuple[str, str], float | None]
+"""(category, action) → the threshold that a person chose, or None where the tier shall not fire."""
+
+
+def draft_thresholds(
+    labelled: Labelled,
+    goals: Goals,
+    certify_images: int,
+    *,
+    asked: Asked | None = None,
+    rejection: Rejection | None = None,
+) -> Draft:
     """A draft from the tune rows of `labelled`; `certify_images` is how many images await on certify, labels unseen.
 
-    The error budget is shared, by weight, among the promises that tune gives hope for. Raises ConfigError if there is
-    nothing to draft on or a rejection signal does not fit the approach.
+    asked      thresholds chosen by hand, in [0, 1]; every other tier asks for what reaches its goal on tune
+    rejection  a rule chosen by hand; None: the one that keeps the goals' limits on tune (`choose_rejection`)
+
+    The error budget is shared, by weight, among the promises that something is asked for. Raises ConfigError if there
+    is nothing to draft on, a rejection signal does not fit the approach, or what was chosen by hand cannot be.
     """
     tune = labelled.on("tune")
     if len(tune) == 0 or certify_images == 0:
         raise ConfigError("drafting needs labelled images on the tune split, and others on certify to test it with")
     wanted = _wanted(goals, tune)
     growth = certify_images / len(tune)
-    rejection = choose_rejection(tune, goals, _delta_if_all(goals, wanted, tune))
+    rule = _checked_rule(rejection, tune, goals) if rejection else choose_rejection(tune, goals)
+    chosen = _checked_thresholds(asked or {}, wanted, tune)
     prevalence = None if goals.prevalence is None else goals.prevalence.record()
-    tuning = Tuning(tune, _gate(tune, rejection), growth, prevalence)
-    hopeful = [_ask(tuning, goals, category, tier) for category, tier in wanted]
+    tuning = Tuning(tune, _gate(tune, rule), growth, prevalence)
+    hopeful = [_ask(tuning, goals, category, tier, chosen) for category, tier in wanted]
     limits = list(_limits(goals, tune))
-    asked = [(category, tier) for (category, tier), ask in zip(wanted, hopeful, strict=True) if ask.asked is not None]
-    share = _budget_shares(goals, asked, [limit for _, _, limit in limits])
+    promised = [place for place, ask in zip(wanted, hopeful, strict=True) if ask.asked is not None]
+    share = _budget_shares(goals, promised, [limit for _, _, limit in limits])
     tiers = [
         _with_grid(ask, tuning, share(tier, category), _automatic(goals, tier))
         for (category, tier), ask in zip(wanted, hopeful, strict=True)
@@ -72,7 +87,7 @@ def draft_thresholds(labelled: Labelled, goals: Goals, certify_images: int) -> D
         goals.confidence,
         goals.looks,
         goals.records(),
-        rejection,
+        rule,
         Routing(goals.below, goals.on_quality, dict(goals.on_outcome)),
         tuple(tiers),
         tuple(
@@ -123,8 +138,36 @@ def accepted(gated: Gated, tiers: Sequence[DraftTier], automatic: frozenset[str]
     return told
 
 
-def choose_rejection(tune: Labelled, goals: Goals, delta: float) -> Rejection:
-    """The rejection rule, frozen on tune.
+def _checked_thresholds(asked: Asked, wanted: Sequence[tuple[str, TierGoal]], tune: Labelled) -> Asked:
+    """As binary32. Raises ConfigError for a tier that the goals do not have, and a threshold that no score can tell."""
+    tiers = {(category, tier.action) for category, tier in wanted}
+    for (category, action), threshold in asked.items():
+        if (category, action) not in tiers:
+            raise ConfigError(f"{category!r}, {action!r}: the goals have no such tier")
+        floor = tune.info.floors.get(category, 0.0)
+        if threshold is not None and not floor <= threshold <= 1:
+            raise ConfigError(f"{category!r}, {action!r}: a threshold must lie in [{floor:g}, 1], not {threshold}")
+    return {place: None if threshold is None else binary32(threshold) for place, threshold in asked.items()}
+
+
+def _checked_rule(rule: Rejection, tune: Labelled, goals: Goals) -> Rejection:
+    if rule.signal == "entropy" and not tune.info.complete:
+        raise ConfigError(_NO_ENTROPY.format(tune.info.origin.approach))
+    if rule.unknown_label != tune.info.scores_unknown or rule.action != goals.rejection.action:
+        raise ConfigError(
+            f"this rejection rule is not one for the run and the goals: it must say unknown_label ="
+            f" {tune.info.scores_unknown} and action = {goals.rejection.action!r}"
+        )
+    if (rule.signal == "none") != (rule.threshold is None):
+        raise ConfigError("a rejection rule has a threshold exactly where it has a signal")
+    return replace(rule, threshold=None if rule.threshold is None else binary32(rule.threshold))
+
+
+_NO_ENTROPY = 'rejection.signal: entropy needs scores that sum to one, {!r} has none; use "top" or "margin"'
+
+
+def choose_rejection(tune: Labelled, goals: Goals) -> Rejection:
+    """The rejection rule, frozen on tune; each bound has the error budget of one of equally shared promises.
 
     The threshold lies midway between the loosest one that keeps `unknown_accepted` (per source, with the tiers as they
     stand without the rule) and the strictest one that keeps `known_rejected`, each by an upper bound on tune; if they
@@ -135,10 +178,8 @@ def choose_rejection(tune: Labelled, goals: Goals, delta: float) -> Rejection:
     if goal.signal == "none":
         return none
     if goal.signal == "entropy" and not tune.info.complete:
-        raise ConfigError(
-            f"rejection.signal: entropy needs scores that sum to one, {tune.info.origin.approach!r} has none;"
-            ' use "top" or "margin"'
-        )
+        raise ConfigError(_NO_ENTROPY.format(tune.info.origin.approach))
+    delta = _delta_if_all(goals, _wanted(goals, tune), tune)
     gated = _gate(tune, none)
     values = np.where(gated.usable, _signal(tune, gated, goal.signal), np.float32(np.nan))
     candidates = _candidates(values, rising=goal.signal != "entropy")
@@ -219,7 +260,7 @@ def _rejects(gated: Gated, values: np.ndarray, threshold: float, signal: str) ->
 
 def _told_without_rule(tune: Labelled, gated: Gated, goals: Goals) -> np.ndarray:
     tuning = Tuning(tune, gated, 1.0)
-    tiers = [_ask(tuning, goals, category, tier) for category, tier in _wanted(goals, tune)]
+    tiers = [_ask(tuning, goals, category, tier, {}) for category, tier in _wanted(goals, tune)]
     return accepted(gated, tiers, frozenset(action.name for action in goals.actions if action.kind == "automatic"))
 
 
@@ -236,8 +277,8 @@ def _keeps_unknown(tune: Labelled, told: np.ndarray, at_most: float, delta: floa
     return True
 
 
-def _ask(tuning: Tuning, goals: Goals, category: str, tier: TierGoal) -> DraftTier:
-    """The tier with the threshold that reaches the goal on tune, or that costs least there; no grid yet."""
+def _ask(tuning: Tuning, goals: Goals, category: str, tier: TierGoal, chosen: Asked) -> DraftTier:
+    """The tier with the threshold chosen by hand, or else the one that reaches the goal on tune; no grid yet."""
     tune = tuning.labelled
     scope: Scope = goals.scope_of(tier, tune.taxonomy)
     column = tune.taxonomy.categories.index(category)
@@ -248,7 +289,9 @@ def _ask(tuning: Tuning, goals: Goals, category: str, tier: TierGoal) -> DraftTi
         image_weights(tune, tuning.prevalence, column),
         float(np.nextafter(floor, np.float32(-1))),
     )
-    if tier.ask == "cost":
+    if (category, tier.action) in chosen:
+        found = _counted(rows, chosen[category, tier.action], tier)
+    elif tier.ask == "cost":
         found = _cheapest(rows, tuning, goals, column, tier)
     else:
         find = _lowest_precise if tier.metric == "precision" else _highest_recalling
@@ -340,7 +383,13 @@ def _cheapest(rows: _Rows, tuning: Tuning, goals: Goals, column: int, tier: Tier
     chosen = choice.act if _automatic(goals, tier) else choice.flag
     if chosen is None:
         return None, 0, 0, "at these costs it is cheapest never to do it"
-    threshold = _rounded_down(rows, max(chosen, rows.least))
+    return _counted(rows, _rounded_down(rows, max(chosen, rows.least)), tier)
+
+
+def _counted(rows: _Rows, threshold: float | None, tier: TierGoal) -> _Found:
+    """What a threshold from elsewhere gives."""
+    if threshold is None:
+        return None, 0, 0, "set aside by hand"
     fires = rows.reach >= np.float32(threshold)
     trials = fires if tier.metric == "precision" else rows.truth
     return threshold, int(trials.sum()), int((fires & rows.truth).sum()), ""
