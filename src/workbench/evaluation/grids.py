@@ -69,9 +69,12 @@ def precision_grid(
     per tune image, gives the test its best chance; among starts of nearly the same chance, at the lowest. From there
     each point expects STEP times as many images as the one before, until the asked threshold is reached. Any grid is
     valid that does not look at certify labels; this one only decides how often the test succeeds. `weights` and `mix`
-    say what the test will take into account; see `certify.certify_precision`.
+    say what the test will take into account; see `certify.certify_precision`. No score on tune reaches `asked`: the
+    grid is that one point.
     """
     counts = count_falling(np.where(reach >= np.float32(asked), reach, np.float32(CENSORED)), truth, weights)
+    if not len(counts.points):
+        return (asked,)
     if mix is None:
         chance = _chance(counts, at_least, delta, growth)
     else:
