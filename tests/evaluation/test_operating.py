@@ -108,6 +108,7 @@ def test_every_point_of_a_curve_is_exact_and_its_round_threshold_lets_the_same_i
         shown = point.in_production if mixed else point.precision
         assert shown is not None
         assert shown.value == pytest.approx(float(curve.precision[place]), abs=1e-6)
+        assert point.recall.value == pytest.approx(float(curve.recall[place]), abs=1e-6)
 
 
 def test_round_thresholds_are_the_roundest() -> None:
@@ -190,6 +191,26 @@ def test_weights_count_in_rates_and_not_in_counts() -> None:
     assert point.recall.value == pytest.approx(
         weights[fires & rows.truth[:, 0]].sum() / weights[rows.truth[:, 0]].sum()
     )
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_curve_of_weighted_images_has_their_rates(number: int) -> None:
+    curves = curves_of(make_rows(weights=True))
+    curve = curves.curve(number, 8, including=[0.5, 0.77])
+    for threshold, precision, recall in zip(curve.thresholds, curve.precision, curve.recall, strict=True):
+        point = curves.at(number, float(threshold))
+        assert (point.precision.value, point.recall.value) == (
+            pytest.approx(float(precision), abs=1e-6),
+            pytest.approx(float(recall), abs=1e-6),
+        )
+
+
+@given(thresholds, st.integers(0, 5))
+def test_a_curve_includes_the_point_of_a_threshold_where_some_image_passes_it(threshold: float, number: int) -> None:
+    curves = curves_of(make_rows())
+    curve, point = curves.curve(number, 4, including=[threshold]), curves.at(number, threshold)
+    fired = curve.true_positives + curve.false_positives
+    assert not point.fired or point.fired in fired
 
 
 def test_several_labels_are_each_told_as_mistaken() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,6 +94,8 @@ class TierCurve:
     """(m,) int32."""
     precision: np.ndarray
     """(m,) float32: as counted, or in production where a mix is stated or images have weights."""
+    recall: np.ndarray
+    """(m,) float32: of all images of the category, by weight where images have design weights; NaN without any."""
     positives: int
     complete: bool
     """Every distinct score is here."""
@@ -165,18 +167,28 @@ class OperatingCurves:
         acts, others = (self.tiers[place][1].action in self.automatic for place in (number, other))
         return self.rows.taxonomy.mode == "single-label" or acts == others
 
-    def curve(self, number: int, most: int = 4096) -> TierCurve:
-        """At most `most` (4 or more) exact points of the tier's curve, spread evenly over both scores and recall."""
-        column = self.column(number)
-        counts = count_falling(self.reach(number), self.rows.truth[:, column], self.weights(column))
-        kept = _spread(counts.successes, most)[::-1]
+    def curve(self, number: int, most: int = 4096, including: Iterable[float] = ()) -> TierCurve:
+        """Exact points of the tier's curve, spread evenly over both scores and recall.
+
+        most       of them at most so many (4 or more)
+        including  thresholds whose points are among them, beyond `most` if need be
+        """
+        column, reach = self.column(number), self.reach(number)
+        truth = self.rows.truth[:, column]
+        counts = count_falling(reach, truth, self.weights(column))
+        wanted = np.searchsorted(-counts.points, -np.array([*including], dtype=np.float32), side="right") - 1
+        kept = np.union1d(_spread(counts.successes, most), wanted[wanted >= 0])[::-1]
+        recall = counts.successes / max(int(truth.sum()), 1) if truth.any() else np.full(len(counts.points), np.nan)
+        if self.prevalence is None and self.rows.weights is not None and truth.any():
+            recall = counts.precision * _mass(reach, counts.points, self.rows.weights) / self.rows.weights[truth].sum()
         points = np.append(counts.points, np.float32(_just_below(self.floor(number))))
         return TierCurve(
             thresholds=roundest_each(points[kept + 1], points[kept]),
             true_positives=counts.successes[kept].astype(np.int32),
             false_positives=(counts.events - counts.successes)[kept].astype(np.int32),
             precision=counts.precision[kept].astype(np.float32),
-            positives=int(self.rows.truth[:, column].sum()),
+            recall=recall[kept].astype(np.float32),
+            positives=int(truth.sum()),
             complete=len(kept) == len(counts.points),
         )
 
@@ -284,6 +296,13 @@ def rate_of(hits: np.ndarray, trials: np.ndarray, weights: np.ndarray | None) ->
     effective = round(total**2 / float((weights[trials] ** 2).sum())) if many else 0
     low, high = clopper_pearson(min(round(share * effective), effective) if many else 0, effective, CONFIDENCE)
     return Rate(share, float(low), float(high))
+
+
+def _mass(reach: np.ndarray, falling: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(m,): the weight of the images at or above each of (m,) falling scores."""
+    seen = reach > BLOCKED
+    place = np.searchsorted(-falling, -reach[seen])
+    return np.cumsum(np.bincount(place, weights=weights[seen], minlength=len(falling)))
 
 
 def _just_below(value: float) -> float:

@@ -119,6 +119,12 @@ def _budget_shares(
     return lambda goal, category: budget * own(goal) / (total[pot(category)] or 1.0)
 
 
+def propose_tier(tune: Labelled, goals: Goals, rejection: Rejection, category: str, tier: TierGoal) -> DraftTier:
+    """What drafting asks for on tune rows to reach this goal of a category, under a frozen rule; without a grid."""
+    prevalence = None if goals.prevalence is None else goals.prevalence.record()
+    return _ask(Tuning(tune, _gate(tune, rejection), 1.0, prevalence), goals, category, tier, {})
+
+
 def accepted(gated: Gated, tiers: Sequence[DraftTier], automatic: frozenset[str]) -> np.ndarray:
     """(n,) bool: rows that would be told as a category if every tier stood at its asked threshold.
 
