@@ -1,0 +1,120 @@
+// Pictures in rows: fetched in batches, enlarged on a click, blurred until revealed where the data set is sensitive.
+
+/** One row (or grid) of pictures; items are {id, title, mark, wrong}. */
+class PictureStrip {
+  constructor(session, container, { size = 96, empty = "No pictures." } = {}) {
+    this.session = session;
+    this.size = size;
+    this.empty = empty;
+    this.urls = [];
+    this.turn = 0;
+    this.place = make("div", { class: "wb-pictures", style: `--wb-size:${size}px` });
+    container.append(this.place);
+    session.stops.push(() => this.drop());
+  }
+
+  async show(items) {
+    this.turn += 1;
+    const { turn } = this;
+    const tiles = items.map((item) => pictureTile(this.session, item, () => this.show(items)));
+    if (!items.length) {
+      this.drop();
+      this.place.replaceChildren(make("p", { class: "wb-soft" }, this.empty));
+      return;
+    }
+    const urls = await fillTiles(this.session, tiles, this.size);
+    if (turn !== this.turn) {
+      urls.forEach((url) => URL.revokeObjectURL(url));
+      return;
+    }
+    const old = this.urls;
+    this.urls = urls;
+    this.place.replaceChildren(...tiles.map((tile) => tile.element));
+    old.forEach((url) => URL.revokeObjectURL(url));
+  }
+
+  drop() {
+    this.urls.forEach((url) => URL.revokeObjectURL(url));
+    this.urls = [];
+  }
+}
+
+/** A tile without its picture yet: what it is stands below it in words, mistakes with a border of their own as well. */
+function pictureTile(session, item, again) {
+  const image = make("img", { alt: item.title || item.id, draggable: "false" });
+  const frame = make("button", {
+    type: "button", class: "wb-picture-frame", title: item.id, "aria-label": `Enlarge ${item.id}, ${item.mark || ""} ${item.title || ""}`,
+    onclick: () => enlargePicture(session, item, again),
+  }, image);
+  const element = make("figure", { class: `wb-picture${item.wrong ? " wb-wrong" : ""}`, "data-id": item.id },
+    frame, make("figcaption", {}, item.mark ? make("b", {}, `${item.wrong ? "✕ " : ""}${item.mark}`) : "", make("bdi", {}, item.title || "")));
+  return { item, image, frame, element };
+}
+
+/** Fetches the pictures of tiles; gives the object URLs that were made. */
+async function fillTiles(session, tiles, size) {
+  const urls = [];
+  const ratio = Math.min(2, window.devicePixelRatio || 1);
+  const { content, buffers } = await session.ask("pictures", { ids: tiles.map(({ item }) => item.id), size: Math.round(size * ratio) });
+  content.pictures.forEach(({ blurred, reason }, place) => {
+    const { image, frame } = tiles[place];
+    if (reason) {
+      frame.replaceChildren(make("span", { class: "wb-picture-reason" }, reason));
+      return;
+    }
+    const url = URL.createObjectURL(new Blob([buffers[place]]));
+    urls.push(url);
+    image.src = url;
+    frame.classList.toggle("wb-blurred", blurred);
+    if (blurred) frame.append(make("span", { class: "wb-picture-blurred" }, "blurred"));
+  });
+  return urls;
+}
+
+/** One picture, large, in a dialog of the widget; Escape or a click beside it closes it, and focus goes back. */
+async function enlargePicture(session, item, again) {
+  const from = document.activeElement;
+  const image = make("img", { alt: item.title || item.id });
+  const told = make("p", { class: "wb-soft" });
+  const close = make("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const reveal = make("button", { type: "button", hidden: true, class: "wb-reveal", title: "It is written down who reveals what" }, "Reveal");
+  const dialog = make("dialog", { class: "wb-enlarged", "aria-label": item.id },
+    image, make("p", {}, make("b", {}, item.mark || ""), " ", make("bdi", {}, item.title || "")), make("p", { class: "wb-soft wb-enlarged-id" }, item.id), told,
+    make("div", { class: "wb-row" }, close, reveal));
+  let url = null;
+  const load = async () => {
+    const { content, buffers } = await session.ask("enlarge", { id: item.id });
+    if (url) URL.revokeObjectURL(url);
+    url = content.reason ? null : URL.createObjectURL(new Blob([buffers[0]]));
+    image.hidden = Boolean(content.reason);
+    if (url) image.src = url;
+    told.textContent = content.reason || (content.blurred ? "Blurred, because the data set is marked sensitive." : "");
+    reveal.hidden = !content.blurred;
+  };
+  reveal.addEventListener("click", async () => {
+    try {
+      await session.ask("reveal", { ids: [item.id] });
+      await load();
+      if (again) again();
+      close.focus();
+    } catch (error) {
+      told.textContent = error.message;
+    }
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.addEventListener("keydown", (event) => event.stopPropagation());
+  dialog.addEventListener("close", () => {
+    if (url) URL.revokeObjectURL(url);
+    dialog.remove();
+    if (from && from.isConnected) from.focus();
+  });
+  session.root.append(dialog);
+  dialog.showModal();
+  try {
+    await load();
+  } catch (error) {
+    told.textContent = error.message;
+  }
+}
