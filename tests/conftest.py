@@ -31,11 +31,12 @@ embedded(sys.argv[1], Path(sys.argv[2]), cache_folder())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where workers share the tests, a module stays together, and so does all that computes on the embedded data."""
+    """Where workers share the tests, a module stays together; so does what computes on embedded data or has a browser."""
     here = Path(__file__).parent
     for item in items:
         whole = any(definition.func is store.__wrapped__ for definition in _definitions(item, "store")[-1:])
-        group = "from end to end" if whole else str(item.path.relative_to(here))
+        path = item.path.relative_to(here)
+        group = "from end to end" if whole else "browser" if path.parts[0] == "browser" else str(path)
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -28,8 +28,10 @@ class PictureStrip {
       return;
     }
     const old = this.urls;
+    const held = this.place.contains(document.activeElement);
     this.urls = urls;
     this.place.replaceChildren(...tiles.map((tile) => tile.element));
+    if (held) tiles[0].frame.focus({ preventScroll: true });
     old.forEach((url) => URL.revokeObjectURL(url));
   }
 

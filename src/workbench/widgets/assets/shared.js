@@ -13,6 +13,11 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** A button that does nothing for now keeps the focus, unlike a disabled one. */
+function allow(button, allowed) {
+  button.setAttribute("aria-disabled", String(!allowed));
+}
+
 /** The dark or light look that the page has: JupyterLab says so on the body, elsewhere the system's wish counts. */
 function isDark() {
   const lab = document.body.dataset.jpThemeLight;
@@ -55,7 +60,9 @@ class Session {
       class: `wb wb-${name}`,
       "aria-label": label,
       "data-lm-suppress-shortcuts": "true",
+      tabindex: -1,
     });
+    this.holdFocus();
     this.root.append(this.error);
     el.append(this.root);
     const receive = (content, buffers) => this.receive(content, buffers);
@@ -88,6 +95,25 @@ class Session {
     this.waiting.delete(content.answer);
     if (content.error) waiting.reject(new Error(content.error));
     else waiting.resolve({ content, buffers });
+  }
+
+  /**
+   * Where the element that had the focus goes away or is disabled, the root takes it. Otherwise the page would have it,
+   * and the next key would be JupyterLab's: it could delete a cell.
+   */
+  holdFocus() {
+    let inside = false;
+    this.root.addEventListener("focusin", () => { inside = true; });
+    this.root.addEventListener("focusout", ({ relatedTarget, target }) => {
+      if (relatedTarget) inside = this.root.contains(relatedTarget);
+      else if (target.isConnected && !target.disabled && !target.hidden) inside = false;
+    });
+    const observer = new MutationObserver(() => {
+      const lost = document.activeElement === document.body || !document.activeElement;
+      if (inside && lost && document.hasFocus()) this.root.focus({ preventScroll: true });
+    });
+    observer.observe(this.root, { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled", "hidden"] });
+    this.stops.push(() => observer.disconnect());
   }
 
   showError(text) {
@@ -164,4 +190,9 @@ class Sheet {
 /** "95.2 %", "n/a" for what is not there. */
 function percent(value, digits = 1) {
   return value === null || value === undefined || Number.isNaN(value) ? "n/a" : `${(100 * value).toFixed(digits)} %`;
+}
+
+/** "39.1–56.5 %". */
+function interval(low, high, digits = 1) {
+  return low === null || high === null ? "" : `${(100 * low).toFixed(digits)}–${percent(high, digits)}`;
 }

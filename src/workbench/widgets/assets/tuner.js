@@ -179,6 +179,10 @@ class Tuner {
     }
   }
 
+  neverFire() {
+    if (this.thresholds[this.tier] !== null) this.move(this.tier, null, true);
+  }
+
   propose() {
     const wanted = this.goalInput.value.trim().replace(",", ".");
     const { at_least: stated } = this.spec.tiers[this.tier];
@@ -316,7 +320,7 @@ class Tuner {
     }, "Propose for goal");
     this.never = make("button", {
       type: "button", class: "wb-tuner-never", title: "This tier shall not fire; nothing is promised for it (o)",
-      onclick: () => this.move(this.tier, null, true),
+      onclick: () => this.neverFire(),
     }, "Never fire");
     this.legend = make("div", { class: "wb-row wb-soft wb-tuner-legend" });
     return make("div", { class: "wb-tuner-large" }, this.title, this.tierRows,
@@ -372,7 +376,7 @@ class Tuner {
     const control = event.ctrlKey || event.metaKey;
     const actions = {
       z: () => this.act(event.shiftKey ? "redo" : "undo"), y: () => this.act("redo"), p: () => this.propose(),
-      o: () => this.move(this.tier, null, true), t: () => this.nextTier(), n: () => this.neighbour(1), b: () => this.neighbour(-1),
+      o: () => this.neverFire(), t: () => this.nextTier(), n: () => this.neighbour(1), b: () => this.neighbour(-1),
     };
     const key = event.key.toLowerCase();
     const known = control ? key === "z" || key === "y" : key in actions;
@@ -471,7 +475,9 @@ class Tuner {
         walk("+", 1, "One score higher, threshold"),
         make("span", { class: "wb-soft" }, `goal: ${tier.metric} ≥ ${percent(tier.at_least)}`), told);
     });
+    const held = this.tierRows.contains(document.activeElement);
     this.tierRows.replaceChildren(...rows);
+    if (held) this.inputs.get(this.tier).pick.focus({ preventScroll: true });
     this.showLegend();
   }
 
@@ -506,8 +512,8 @@ class Tuner {
   }
 
   showState() {
-    this.undoButton.disabled = !this.state.undo;
-    this.redoButton.disabled = !this.state.redo;
+    allow(this.undoButton, this.state.undo);
+    allow(this.redoButton, this.state.redo);
     this.showThresholds();
     this.showFigures();
   }
@@ -524,7 +530,7 @@ class Tuner {
     }
     const tier = this.spec.tiers[this.tier];
     this.goalInput.placeholder = (100 * tier.at_least).toPrecision(4).replace(/\.?0+$/, "");
-    this.never.disabled = this.thresholds[this.tier] === null;
+    allow(this.never, this.thresholds[this.tier] !== null);
     const limit = this.thresholds[this.tier];
     const point = this.pointOf(this.tier);
     const words = point ? `${tier.action} at ${shortest(limit)}: precision ${percent(point.precision)}, recall ${percent(point.recall)}`
@@ -564,10 +570,10 @@ class Tuner {
     const exact = this.exactOf(number);
     const point = this.pointOf(number);
     const rows = [];
-    const row = (label, name, text, interval, words) => rows.push(make("tr", {}, make("th", { scope: "row" }, label),
+    const row = (label, name, text, beside, words) => rows.push(make("tr", {}, make("th", { scope: "row" }, label),
       make("td", { class: "wb-number", "data-figure": name }, text),
-      make("td", { class: "wb-soft", "data-figure": `${name}_interval` }, interval ?? (exact || !words ? "" : "…"))));
-    const between = (rate) => (rate ? `${percent(rate[1])} to ${percent(rate[2])}` : undefined);
+      make("td", { class: "wb-soft wb-number", "data-figure": `${name}_interval` }, beside ?? (exact || !words ? "" : "…"))));
+    const between = (rate) => (rate ? interval(rate[1], rate[2]) : undefined);
     if (spec.in_production) {
       row("Precision in production", "in_production", percent(point?.precision), between(exact?.in_production), true);
       row("Precision as counted", "precision", exact ? percent(exact.precision[0]) : point ? percent(point.right / (point.right + point.wrong)) : "n/a",
@@ -610,11 +616,11 @@ class Tuner {
     const rows = load.actions.map(([name, [share, low, high], count]) => make("tr", {},
       make("th", { scope: "row" }, make("bdi", {}, name)),
       make("td", { class: "wb-number", "data-figure": `share ${name}`, title: `${count.toLocaleString("en")} of ${load.images.toLocaleString("en")}` }, percent(share)),
-      make("td", { class: "wb-soft" }, `${percent(low)} to ${percent(high)}`), make("td", { class: "wb-soft" }, times(share))));
+      make("td", { class: "wb-soft wb-number" }, interval(low, high)), make("td", { class: "wb-soft" }, times(share))));
     const [human, low, high] = load.human;
     rows.push(make("tr", { class: "wb-tuner-human" }, make("th", { scope: "row" }, "seen by people"),
       make("td", { class: "wb-number", "data-figure": "human" }, percent(human)),
-      make("td", { class: "wb-soft" }, `${percent(low)} to ${percent(high)}`), make("td", { class: "wb-soft" }, times(human))));
+      make("td", { class: "wb-soft wb-number" }, interval(low, high)), make("td", { class: "wb-soft" }, times(human))));
     const parts = [make("h5", {}, `What becomes of images (${load.basis})`), make("table", {}, make("tbody", {}, ...rows))];
     if (load.cost !== null) {
       parts.push(make("p", {}, "Expected cost of an image: ", make("b", { "data-figure": "cost" }, load.cost.toPrecision(4))));

@@ -1,0 +1,266 @@
+"""The threshold tuner in a real JupyterLab: what is dragged, typed and pressed, and the numbers that the page shows."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import Page
+
+from browser.lab import Lab
+from browser.things import CATEGORIES, GOALS, HOSTILE, run_of, things
+from workbench.canonical import binary32
+from workbench.evaluation.labelled import join
+from workbench.evaluation.operating import OperatingCurves, Rate
+from workbench.evaluation.routing import Routing
+from workbench.evaluation.thresholds import draft_thresholds, read_draft, write_draft
+
+OPEN = """
+from pathlib import Path
+from browser.things import GOALS, run_of, things
+from workbench.widgets.tuner import ThresholdTuner
+
+dataset = things(Path("things"))
+tuner = ThresholdTuner(run_of(dataset), dataset, GOALS, against=run_of(dataset, 1.0, 6), per_day=10_000)
+tuner
+"""
+KEYS = [*"abcdefghijklmnopqrstuvwxyz0123456789", "Enter", "Escape", "Delete", "Backspace", "Tab", "Space"]
+KEYS += [
+    "ArrowUp",
+    "ArrowDown",
+    "ArrowLeft",
+    "ArrowRight",
+    "Home",
+    "End",
+    "PageUp",
+    "PageDown",
+    "Control+z",
+    "Control+y",
+]
+KEYS += ["Shift+ArrowLeft", "Shift+ArrowRight", "Control+Shift+z", "Shift+M", "Shift+Enter", "Control+Enter"]
+
+
+@pytest.fixture
+def tuner(lab: Lab) -> Lab:
+    lab.open("tuner", [OPEN, "x = 1"])
+    lab.run_all()
+    lab.page.wait_for_selector(".wb-tuner .wb-picture img[src]")
+    return lab
+
+
+def threshold(lab: Lab, category: str = "disc", action: str = "review") -> float | None:
+    found = lab.kernel(f"tuner.thresholds[{category!r}, {action!r}]")
+    return None if found is None else float(found)
+
+
+def settled(page: Page) -> None:
+    """The kernel has answered all, and its exact figures stand."""
+    page.wait_for_function(
+        """() => !document.querySelector(".wb-tuner-stale") &&
+           !document.querySelector(".wb-tuner-figures").textContent.includes("…")"""
+    )
+
+
+def drag(page: Page, canvas: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Between two places of a canvas, each in shares of its width and height."""
+    box = page.locator(canvas).bounding_box()
+    assert box is not None
+    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=12)
+    page.mouse.up()
+
+
+def test_a_threshold_is_dragged_typed_stepped_undone_and_proposed(tuner: Lab) -> None:
+    page, proposed = tuner.page, threshold(tuner)
+    drag(page, ".wb-tuner-histogram", (0.25, 0.5), (0.6, 0.5))
+    settled(page)
+    dragged = threshold(tuner)
+    assert dragged is not None
+    assert dragged > 0.4
+    tuner.screenshot("tuner-dragged", ".wb-tuner")
+    drag(page, ".wb-tuner-curve", (0.5, 0.3), (0.9, 0.6))
+    settled(page)
+    on_curve = threshold(tuner)
+    assert on_curve is not None
+    assert on_curve < dragged
+    field = page.locator(".wb-tuner-threshold").first
+    field.fill("0.123456")
+    field.press("Enter")
+    settled(page)
+    assert binary32(0.123456) == threshold(tuner)
+    page.locator(".wb-tuner-histogram").press("ArrowRight")
+    settled(page)
+    stepped = threshold(tuner)
+    assert stepped is not None
+    assert stepped > 0.1234
+    page.locator(".wb-tuner-higher").first.click()
+    settled(page)
+    assert stepped < (threshold(tuner) or 0)
+    for _ in range(5):
+        page.locator(".wb-tuner-undo").click()
+        settled(page)
+    assert proposed == threshold(tuner)
+    assert "true" == page.locator(".wb-tuner-undo").get_attribute("aria-disabled")
+    page.locator(".wb-tuner-redo").click()
+    settled(page)
+    assert dragged == threshold(tuner)
+    page.locator(".wb-tuner-propose").click()
+    page.wait_for_function("() => document.querySelector('.wb-tuner-redo').ariaDisabled === 'true'")
+    settled(page)
+    assert proposed == threshold(tuner)
+
+
+def test_the_draft_of_the_page_is_that_of_the_command(tuner: Lab, tmp_path: Path) -> None:
+    page = tuner.page
+    page.locator(".wb-tuner-path").fill("untouched.json")
+    page.locator(".wb-tuner-write").click()
+    page.wait_for_function("() => document.querySelector('.wb-tuner-written').textContent.includes('0 of 8')")
+    write_draft(drafted(), tmp_path / "command.json")
+    assert (tmp_path / "command.json").read_bytes() == (tuner.root / "untouched.json").read_bytes()
+    field = page.locator(".wb-tuner-threshold").nth(1)
+    field.fill("0,7")
+    field.press("Enter")
+    settled(page)
+    page.locator(".wb-tuner-path").fill("moved.json")
+    page.locator(".wb-tuner-write").click()
+    page.wait_for_function("() => document.querySelector('.wb-tuner-written').textContent.includes('1 of 8')")
+    assert binary32(0.7) == read_draft(tuner.root / "moved.json").tiers[1].asked
+
+
+@cache
+def rows() -> object:
+    dataset = things(Path("nowhere-drawn"), draw=False)
+    return join(run_of(dataset), dataset)
+
+
+def drafted() -> object:
+    return draft_thresholds(rows(), GOALS, len(rows().on("certify")))
+
+
+def shown(rate: Rate) -> tuple[str, str]:
+    value = "n/a" if math.isnan(rate.value) else f"{100 * rate.value:.1f} %"
+    return value, f"{100 * rate.low:.1f}–{100 * rate.high:.1f} %"
+
+
+def test_every_number_on_the_page_is_that_of_evaluation(tuner: Lab) -> None:
+    page = tuner.page
+    curves = OperatingCurves(rows().on("tune"), GOALS, drafted().rejection)
+    limits = [tier.asked for tier in drafted().tiers]
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(0, 7), st.floats(0, 1, width=32))
+    def check(number: int, limit: float) -> None:
+        category, tier = curves.tiers[number]
+        place = CATEGORIES.index(category)
+        page.locator(".wb-tuner-small").nth(place).click()
+        page.locator(".wb-tuner-tier").nth(number % 2).click()
+        field = page.locator(".wb-tuner-threshold").nth(number % 2)
+        field.fill(repr(limit))
+        field.press("Enter")
+        limits[number] = limit
+        settled(page)
+        point = curves.at(number, limit)
+        read = page.evaluate(
+            """() => Object.fromEntries([...document.querySelectorAll(".wb-tuner-figures [data-figure]")]
+               .map((cell) => [cell.dataset.figure, cell.textContent]))"""
+        )
+        counts = [point.fired, point.true_positives, point.false_positives, point.false_negatives]
+        names = ["fired", "true_positives", "false_positives", "false_negatives"]
+        assert [f"{count:,}" for count in counts] == [read[name] for name in names]
+        for name in ("in_production", "precision", "recall"):
+            rate = getattr(point, name)
+            if point.fired or name == "recall":
+                assert shown(rate) == (read[name], read[f"{name}_interval"]), (name, limit)
+        load = Routing(curves, limits).load()
+        assert shown(load.human)[0] == read["human"]
+        for action, rate in load.actions.items():
+            assert shown(rate)[0] == read[f"share {action}"]
+        assert load.cost == pytest.approx(float(read["cost"]), rel=2e-4)
+        listed = re.findall(r"^([\d,]+)", read.get("mistaken", "").removeprefix("False positives show"))
+        assert [str(next(iter(point.mistaken.values())))] == listed if point.mistaken else not listed
+        assert tier.action in page.locator(".wb-tuner-figures h4").inner_text()
+
+    check()
+
+
+def test_no_key_changes_a_cell(tuner: Lab) -> None:
+    page, before = tuner.page, tuner.cells()
+    places = ("curve", "histogram", "threshold", "small", "undo", "tier", "above .wb-picture-frame")
+    for where in (f".wb-tuner-{place}" for place in places):
+        for key in KEYS:
+            place = page.locator(f"{where}:not([disabled])").first
+            if place.count():
+                place.press(key)
+            page.keyboard.press("Escape")
+    assert before == tuner.cells()
+
+
+def test_keys_step_undo_propose_and_walk(tuner: Lab) -> None:
+    page, proposed = tuner.page, threshold(tuner)
+    page.locator(".wb-tuner-curve").press("Shift+ArrowLeft")
+    settled(page)
+    assert threshold(tuner) < proposed
+    page.keyboard.press("z")
+    settled(page)
+    assert proposed == threshold(tuner)
+    page.keyboard.press("o")
+    page.wait_for_function("() => document.querySelector('.wb-tuner-threshold').value === 'never'")
+    page.keyboard.press("p")
+    page.wait_for_function("() => document.querySelector('.wb-tuner-threshold').value !== 'never'")
+    assert proposed == threshold(tuner)
+    page.keyboard.press("t")
+    page.wait_for_function("() => document.querySelector('.wb-tuner-figures h4').textContent.includes('accept')")
+    page.keyboard.press("n")
+    page.wait_for_function("() => document.querySelector('.wb-tuner-title').textContent === 'square'")
+    page.keyboard.press("b")
+    page.wait_for_function("() => document.querySelector('.wb-tuner-title').textContent === 'disc'")
+
+
+def test_labels_are_text_errors_are_seen_and_both_themes_are_drawn(tuner: Lab) -> None:
+    page = tuner.page
+    page.locator(".wb-tuner-small").nth(3).click()
+    page.wait_for_function("(name) => document.querySelector('.wb-tuner-title').textContent === name", arg=HOSTILE)
+    assert 0 == page.locator(".wb-tuner img[src='x']").count()
+    field = page.locator(".wb-tuner-threshold").first
+    field.fill("1.7")
+    field.press("Enter")
+    page.wait_for_function("() => document.querySelector('.wb-error').textContent.includes('between 0 and 1')")
+    page.locator(".wb-tuner-path").fill("nowhere/draft.json")
+    page.locator(".wb-tuner-write").click()
+    page.wait_for_function("() => document.querySelector('.wb-error').textContent.includes('there is no such folder')")
+    tuner.screenshot("tuner-error", ".wb-tuner")
+    page.locator(".wb-tuner-small").first.click()
+    settled(page)
+    page.locator(".wb-tuner-tier").nth(1).click()
+    settled(page)
+    page.wait_for_timeout(400)
+    light = tuner.screenshot("tuner-light", ".wb-tuner").read_bytes()
+    tuner.theme("dark")
+    page.wait_for_timeout(400)
+    dark = tuner.screenshot("tuner-dark", ".wb-tuner").read_bytes()
+    tuner.theme("light")
+    assert light != dark
+
+
+def test_a_picture_is_enlarged_and_closed_by_keys(tuner: Lab) -> None:
+    page = tuner.page
+    page.locator(".wb-tuner-above .wb-picture-frame").first.press("Enter")
+    page.wait_for_selector("dialog.wb-enlarged[open] img[src]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog.wb-enlarged", state="detached")
+    assert page.evaluate("() => document.activeElement.classList.contains('wb-picture-frame')")
+
+
+def test_what_python_moves_the_page_shows(tuner: Lab) -> None:
+    tuner.kernel("tuner.move('square', 'accept', 0.75)")
+    tuner.page.wait_for_function("() => document.querySelector('.wb-tuner-title').textContent === 'square'")
+    tuner.page.wait_for_function("() => document.querySelectorAll('.wb-tuner-threshold')[1].value === '0.75'")
+    assert np.float32(0.75) == threshold(tuner, "square", "accept")
