@@ -16,10 +16,11 @@ from playwright.sync_api import Page
 from browser.lab import Lab
 from browser.things import CATEGORIES, GOALS, HOSTILE, run_of, things
 from workbench.canonical import binary32
-from workbench.evaluation.labelled import join
+from workbench.evaluation.labelled import Labelled, join
 from workbench.evaluation.operating import OperatingCurves, Rate
 from workbench.evaluation.routing import Routing
 from workbench.evaluation.thresholds import draft_thresholds, read_draft, write_draft
+from workbench.records import Draft
 
 OPEN = """
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_the_draft_of_the_page_is_that_of_the_command(tuner: Lab, tmp_path: Path
     page.locator(".wb-tuner-path").fill("untouched.json")
     page.locator(".wb-tuner-write").click()
     page.wait_for_function("() => document.querySelector('.wb-tuner-written').textContent.includes('0 of 8')")
-    write_draft(drafted(), tmp_path / "command.json")
+    write_draft(drafted(tuner.root), tmp_path / "command.json")
     assert (tmp_path / "command.json").read_bytes() == (tuner.root / "untouched.json").read_bytes()
     field = page.locator(".wb-tuner-threshold").nth(1)
     field.fill("0,7")
@@ -136,13 +137,15 @@ def test_the_draft_of_the_page_is_that_of_the_command(tuner: Lab, tmp_path: Path
 
 
 @cache
-def rows() -> object:
-    dataset = things(Path("nowhere-drawn"), draw=False)
+def rows(root: Path) -> Labelled:
+    """What the notebook's tuner is opened on."""
+    dataset = things(root / "things")
     return join(run_of(dataset), dataset)
 
 
-def drafted() -> object:
-    return draft_thresholds(rows(), GOALS, len(rows().on("certify")))
+def drafted(root: Path) -> Draft:
+    """What `workbench tune` drafts of it."""
+    return draft_thresholds(rows(root), GOALS, len(rows(root).on("certify")))
 
 
 def shown(rate: Rate) -> tuple[str, str]:
@@ -152,8 +155,8 @@ def shown(rate: Rate) -> tuple[str, str]:
 
 def test_every_number_on_the_page_is_that_of_evaluation(tuner: Lab) -> None:
     page = tuner.page
-    curves = OperatingCurves(rows().on("tune"), GOALS, drafted().rejection)
-    limits = [tier.asked for tier in drafted().tiers]
+    curves = OperatingCurves(rows(tuner.root).on("tune"), GOALS, drafted(tuner.root).rejection)
+    limits = [tier.asked for tier in drafted(tuner.root).tiers]
 
     @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(0, 7), st.floats(0, 1, width=32))
@@ -183,7 +186,7 @@ def test_every_number_on_the_page_is_that_of_evaluation(tuner: Lab) -> None:
         assert shown(load.human)[0] == read["human"]
         for action, rate in load.actions.items():
             assert shown(rate)[0] == read[f"share {action}"]
-        assert load.cost == pytest.approx(float(read["cost"]), rel=2e-4)
+        assert load.cost == pytest.approx(float(read["cost"]), rel=6e-4)
         listed = re.findall(r"^([\d,]+)", read.get("mistaken", "").removeprefix("False positives show"))
         assert [str(next(iter(point.mistaken.values())))] == listed if point.mistaken else not listed
         assert tier.action in page.locator(".wb-tuner-figures h4").inner_text()
@@ -196,11 +199,10 @@ def test_no_key_changes_a_cell(tuner: Lab) -> None:
     places = ("curve", "histogram", "threshold", "small", "undo", "tier", "above .wb-picture-frame")
     for where in (f".wb-tuner-{place}" for place in places):
         for key in KEYS:
-            place = page.locator(f"{where}:not([disabled])").first
-            if place.count():
-                place.press(key)
-            page.keyboard.press("Escape")
-    assert before == tuner.cells()
+            page.locator(where).first.press(key)
+            if key not in {"Tab", "Escape"}:
+                page.keyboard.press("a")  # wherever that key took the focus, the widget has it
+            assert before == tuner.cells(), (where, key)
 
 
 def test_keys_step_undo_propose_and_walk(tuner: Lab) -> None:

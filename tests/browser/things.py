@@ -29,15 +29,14 @@ GOALS = Goals(
 )
 
 
-def things(root: Path, n: int = 1500, *, sensitive: bool = False, draw: bool = True) -> Dataset:
+def things(root: Path, n: int = 1500, *, sensitive: bool = False) -> Dataset:
     """`n` labelled images below `root`, a fifth of them unknown, from two sources."""
     rng = np.random.default_rng(4)
     kind = rng.integers(0, 5, n)
     names = [f"{row:04}.png" for row in range(n)]
-    if draw:
-        root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name, place, seed in zip(names, kind, rng.integers(0, 9, n), strict=True):
-        if draw and not (root / name).exists():
+        if not (root / name).exists():
             _draw(int(place), int(seed)).save(root / name)
     labels = [(CATEGORIES[place],) if place < 4 else () for place in kind]
     sources = ["stars" if place == 4 and row % 2 else "" for row, place in enumerate(kind)]

@@ -1,8 +1,16 @@
 // What every widget's browser part uses. Parts are put one after the other into one ES module, so names are global to it.
 
-/** An element with attributes, listeners ("onclick": f) and children; text is only ever text. */
+const FOCUSABLE = new Set(["a", "button", "canvas", "details", "dialog", "input", "select", "summary", "textarea"]);
+
+/**
+ * An element with attributes, listeners ("onclick": f) and children; text is only ever text.
+ *
+ * JupyterLab's shortcuts match the focused element itself before they look at what stands around it, so each element
+ * that can have the focus says that they shall not: no key of a widget ever reaches the notebook.
+ */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
+  if (FOCUSABLE.has(tag) || "tabindex" in attributes) element.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -46,7 +54,6 @@ const COLOURS = {
 
 /**
  * A widget's frame: its root element, questions to the kernel, a line that is read aloud, the place where errors stand.
- * Keys that a widget handles never reach the notebook: the root suppresses JupyterLab's shortcuts.
  */
 class Session {
   constructor(model, el, name, label) {
@@ -59,7 +66,6 @@ class Session {
     this.root = make("section", {
       class: `wb wb-${name}`,
       "aria-label": label,
-      "data-lm-suppress-shortcuts": "true",
       tabindex: -1,
     });
     this.holdFocus();

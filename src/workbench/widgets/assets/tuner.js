@@ -461,7 +461,15 @@ class Tuner {
       }, `${SYMBOLS[shape]} `, make("bdi", {}, tier.action));
       const input = make("input", {
         class: "wb-tuner-threshold", inputmode: "decimal", size: 10, "aria-label": `Threshold of ${tier.action}`,
-        onchange: () => this.typed(number, input), onfocus: () => this.select(number),
+        oninput: () => { input.dataset.typing = ""; }, onfocus: () => this.select(number),
+        onchange: () => this.typed(number, input),
+        onkeydown: (event) => {
+          if (event.key !== "Escape" && event.key !== "Enter") return;
+          if (event.key === "Enter") this.typed(number, input);
+          else delete input.dataset.typing;
+          this.showThresholds();
+          event.stopPropagation();
+        },
       });
       const walk = (text, by, words) => make("button", {
         type: "button", class: `wb-tuner-${by < 0 ? "lower" : "higher"}`, "aria-label": `${words} of ${tier.action}`, onclick: () => {
@@ -493,8 +501,10 @@ class Tuner {
   }
 
   typed(number, input) {
+    if (!("typing" in input.dataset)) return;
     const text = input.value.trim().replace(",", ".");
     if (text === "" || text === "never") {
+      delete input.dataset.typing;
       this.move(number, null, true);
       return;
     }
@@ -505,7 +515,7 @@ class Tuner {
       this.session.showError(`${text}: a threshold is a number between ${shortest(floor)} and 1`);
       return;
     }
-    input.removeAttribute("aria-invalid");
+    delete input.dataset.typing;
     this.session.showError("");
     this.move(number, Math.fround(value), true);
     this.announce();
@@ -522,7 +532,7 @@ class Tuner {
     for (const [number, { pick, input, told }] of this.inputs) {
       const limit = this.thresholds[number];
       pick.setAttribute("aria-pressed", String(number === this.tier));
-      if (document.activeElement !== input || !input.hasAttribute("aria-invalid")) {
+      if (!("typing" in input.dataset)) { // what is being typed stands until it is taken, mended or given up
         input.value = limit === null ? "never" : shortest(limit);
         input.removeAttribute("aria-invalid");
       }
