@@ -128,9 +128,9 @@ def test_the_draft_asks_for_what_was_moved_and_promises_the_same() -> None:
     tuning.move(2, None)
     before, draft = tuning.proposed, tuning.draft()
     assert [0.625, None] == [draft.tiers[1].asked, draft.tiers[2].asked]
-    assert [tier.at_least for tier in before.tiers] == [tier.at_least for tier in draft.tiers]
+    assert [tier.at_least for tier in before] == [tier.at_least for tier in draft.tiers]
     untouched = [place for place in range(6) if place not in {1, 2}]
-    assert [before.tiers[place].asked for place in untouched] == [draft.tiers[place].asked for place in untouched]
+    assert [before[place].asked for place in untouched] == [draft.tiers[place].asked for place in untouched]
 
 
 def test_a_rule_by_hand_reaches_the_draft() -> None:
@@ -179,7 +179,7 @@ def test_a_threshold_that_cannot_be_is_refused_and_nothing_moves(threshold: floa
     tuning = make_tuning()
     with pytest.raises(ConfigError, match="a threshold must lie between 0 and 1"):
         tuning.move(0, threshold)
-    assert tuning.proposed.tiers[0].asked == tuning.thresholds[0]
+    assert tuning.proposed[0].asked == tuning.thresholds[0]
     assert not tuning.can_undo
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,16 @@ class Tuning:
     """Certify images per tune image."""
     prevalence: Prevalence | None = None
 
+    def weights(self, column: int) -> np.ndarray | None:
+        """`image_weights` for a category; in single-label mode the same for each."""
+        if self.labelled.taxonomy.mode == "multi-label":
+            return image_weights(self.labelled, self.prevalence, column)
+        return self._weights_of_all
+
+    @cached_property
+    def _weights_of_all(self) -> np.ndarray | None:
+        return image_weights(self.labelled, self.prevalence, 0)
+
 
 Asked = Mapping[tuple[str, str], float | None]
 """(category, action) → the threshold that a person chose, or None where the tier shall not fire."""
@@ -68,8 +79,7 @@ def draft_thresholds(
     growth = certify_images / len(tune)
     rule = _checked_rule(rejection, tune, goals) if rejection else choose_rejection(tune, goals)
     chosen = _checked_thresholds(asked or {}, wanted, tune)
-    prevalence = None if goals.prevalence is None else goals.prevalence.record()
-    tuning = Tuning(tune, _gate(tune, rule), growth, prevalence)
+    tuning = _tuning(tune, goals, rule, growth)
     hopeful = [_ask(tuning, goals, category, tier, chosen) for category, tier in wanted]
     limits = list(_limits(goals, tune))
     promised = [place for place, ask in zip(wanted, hopeful, strict=True) if ask.asked is not None]
@@ -95,7 +105,7 @@ def draft_thresholds(
             for rate, source, limit in limits
         ),
         goals.budget,
-        prevalence,
+        tuning.prevalence,
     )
 
 
@@ -119,10 +129,25 @@ def _budget_shares(
     return lambda goal, category: budget * own(goal) / (total[pot(category)] or 1.0)
 
 
+def propose_tiers(
+    tune: Labelled, goals: Goals, rejection: Rejection | None = None
+) -> tuple[Rejection, tuple[DraftTier, ...]]:
+    """The rule and the tiers of a draft on tune rows, before grids are laid out and the error budget is shared.
+
+    Raises ConfigError as `draft_thresholds` does.
+    """
+    rule = _checked_rule(rejection, tune, goals) if rejection else choose_rejection(tune, goals)
+    tuning = _tuning(tune, goals, rule, 1.0)
+    return rule, tuple(_ask(tuning, goals, category, tier, {}) for category, tier in _wanted(goals, tune))
+
+
 def propose_tier(tune: Labelled, goals: Goals, rejection: Rejection, category: str, tier: TierGoal) -> DraftTier:
     """What drafting asks for on tune rows to reach this goal of a category, under a frozen rule; without a grid."""
-    prevalence = None if goals.prevalence is None else goals.prevalence.record()
-    return _ask(Tuning(tune, _gate(tune, rejection), 1.0, prevalence), goals, category, tier, {})
+    return _ask(_tuning(tune, goals, rejection, 1.0), goals, category, tier, {})
+
+
+def _tuning(tune: Labelled, goals: Goals, rule: Rejection, growth: float) -> Tuning:
+    return Tuning(tune, _gate(tune, rule), growth, None if goals.prevalence is None else goals.prevalence.record())
 
 
 def accepted(gated: Gated, tiers: Sequence[DraftTier], automatic: frozenset[str]) -> np.ndarray:
@@ -292,7 +317,7 @@ def _ask(tuning: Tuning, goals: Goals, category: str, tier: TierGoal, chosen: As
     rows = _Rows(
         tuning.gated.reach(column, scope, automatic=_automatic(goals, tier)),
         tune.truth[:, column],
-        image_weights(tune, tuning.prevalence, column),
+        tuning.weights(column),
         float(np.nextafter(floor, np.float32(-1))),
     )
     if (category, tier.action) in chosen:
@@ -409,7 +434,7 @@ def _with_grid(tier: DraftTier, tuning: Tuning, delta: float, automatic: bool) -
     column = tuning.labelled.taxonomy.categories.index(tier.category)
     reach = tuning.gated.reach(column, tier.scope, automatic=automatic)
     truth = tuning.labelled.truth[:, column]
-    weights = image_weights(tuning.labelled, tuning.prevalence, column)
+    weights = tuning.weights(column)
     mix = None
     if tuning.prevalence is not None:
         mix = category_mix(tuning.labelled, tuning.prevalence, column, delta)

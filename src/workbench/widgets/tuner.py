@@ -156,7 +156,7 @@ class ThresholdTuner(Panel):
     def describe(self) -> str:
         """The approach, how many categories and images, and that the figures flatter."""
         info, rows = self.tuning.labelled.info, self.tuning.curves.rows
-        moved = sum(a != b.asked for a, b in zip(self.tuning.thresholds, self.tuning.proposed.tiers, strict=True))
+        moved = sum(a != b.asked for a, b in zip(self.tuning.thresholds, self.tuning.proposed, strict=True))
         return (
             f"Thresholds of {info.origin.approach} on {info.dataset_name}: {len(rows.taxonomy.categories)} categories, "
             f"{len(rows)} images of {self.tuning.curves.measured_on}; {moved} of {len(self.tuning.thresholds)} moved"
@@ -264,7 +264,7 @@ class ThresholdTuner(Panel):
                     "scope": tuning.curves.scope(number),
                     "curve": tuning.curve_of[number],
                     "floor": tuning.curves.floor(number),
-                    "why_not": tuning.proposed.tiers[number].reason,
+                    "why_not": tuning.proposed[number].reason,
                 }
                 for number, (name, tier) in enumerate(tuning.curves.tiers)
             ],
@@ -295,7 +295,7 @@ class ThresholdTuner(Panel):
         category = tuning.curves.tiers[number][0]
         self._state = {
             "thresholds": [_number(limit) for limit in tuning.thresholds],
-            "proposed": [_number(tier.asked) for tier in tuning.proposed.tiers],
+            "proposed": [_number(tier.asked) for tier in tuning.proposed],
             "looked_at": number,
             "undo": tuning.can_undo,
             "redo": tuning.can_redo,
@@ -330,7 +330,7 @@ class ThresholdTuner(Panel):
 
     def _write(self, content: Mapping[str, Any]) -> Answer | Mapping[str, Any]:
         path = self.write(str(content.get("path") or self.out))
-        tiers = self.tuning.proposed.tiers
+        tiers = self.tuning.proposed
         moved = sum(limit != tier.asked for limit, tier in zip(self.tuning.thresholds, tiers, strict=True))
         return {"path": str(path), "moved": moved, "tiers": len(tiers)}
 

@@ -19,7 +19,14 @@ from workbench.evaluation.labelled import Labelled
 from workbench.evaluation.operating import OperatingCurves, OperatingPoint, TierCurve
 from workbench.evaluation.routing import Load, Routing
 from workbench.evaluation.simulate import BLOCKED
-from workbench.evaluation.thresholds import choose_rejection, draft_thresholds, propose_tier, read_draft, write_draft
+from workbench.evaluation.thresholds import (
+    choose_rejection,
+    draft_thresholds,
+    propose_tier,
+    propose_tiers,
+    read_draft,
+    write_draft,
+)
 from workbench.records import Draft, Rejection
 
 MOST_POINTS = 4096
@@ -57,9 +64,12 @@ class Tuning:
     def __init__(self, labelled: Labelled, goals: Goals, rejection: Rejection | None = None) -> None:
         self.labelled, self.goals, self._rule = labelled, goals, rejection
         self._certify = len(labelled.on("certify"))
-        self.proposed = draft_thresholds(labelled, goals, max(self._certify, 1), rejection=rejection)
-        self.curves = OperatingCurves(labelled.on("tune"), goals, self.proposed.rejection)
-        self.thresholds: Thresholds = tuple(tier.asked for tier in self.proposed.tiers)
+        tune = labelled.on("tune")
+        if not len(tune):
+            raise ConfigError("thresholds are tuned on labelled images of the tune split, and there are none")
+        rule, self.proposed = propose_tiers(tune, goals, rejection)
+        self.curves = OperatingCurves(tune, goals, rule)
+        self.thresholds: Thresholds = tuple(tier.asked for tier in self.proposed)
         self.routing = Routing(self.curves, self.thresholds)
         self._past: list[Thresholds] = []
         self._future: list[Thresholds] = []
@@ -120,14 +130,14 @@ class Tuning:
 
     def propose_all(self) -> None:
         """Every tier back to where drafting puts it."""
-        self._set(tuple(tier.asked for tier in self.proposed.tiers))
+        self._set(tuple(tier.asked for tier in self.proposed))
         self._keep()
 
     def draft(self) -> Draft:
         """The draft of these thresholds: where none was moved, the one that `workbench tune` writes, byte for byte."""
         if not self._certify:
             raise ConfigError("there are no labelled images on certify to test a draft with")
-        places = zip(self.proposed.tiers, self.thresholds, strict=True)
+        places = zip(self.proposed, self.thresholds, strict=True)
         moved = {(tier.category, tier.action): limit for tier, limit in places if tier.asked != limit}
         return draft_thresholds(self.labelled, self.goals, self._certify, asked=moved, rejection=self._rule)
 
@@ -214,7 +224,7 @@ class Tuning:
             "action": tier.action,
             "goal": f"{tier.metric} ≥ {tier.at_least:g}",
             "threshold": math.nan if self.thresholds[number] is None else self.thresholds[number],
-            "proposed": math.nan if (asked := self.proposed.tiers[number].asked) is None else asked,
+            "proposed": math.nan if (asked := self.proposed[number].asked) is None else asked,
             "fired": hits + wrong,
             "true_positives": hits,
             "precision": hits / (hits + wrong) if hits + wrong else math.nan,
