@@ -31,7 +31,7 @@ embedded(sys.argv[1], Path(sys.argv[2]), cache_folder())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where workers share the tests, a module stays together; so does what computes on embedded data or has a browser."""
+    """Where workers share the tests, a module stays together; so do tests on embedded data and those with a browser."""
     here = Path(__file__).parent
     for item in items:
         whole = any(definition.func is store.__wrapped__ for definition in _definitions(item, "store")[-1:])

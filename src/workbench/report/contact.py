@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from workbench.dataset.images import Dataset
 from workbench.evaluation import figures
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THUMBNAIL = Preparation(96, 96, "pad")
+_BLURRED = 5
+"""Pixels per side that are left of a blurred picture, whatever size it is shown at."""
 
 
 def plot_images(dataset: Dataset, each: int = 8) -> Figure:
-    """A row of pictures per category, and one of unknown images: the first `each` of the data set."""
+    """A row of pictures per category, and one of unknown images: the first `each` of the data set.
+
+    The pictures of a sensitive data set are blurred.
+    """
     rows = _rows(dataset)
     axes = figures.new_grid(len(rows) * each, each, row_height=1.15)
     for ax in axes:
@@ -41,7 +47,16 @@ def _rows(dataset: Dataset) -> dict[str, list[str]]:
 def _thumbnail(dataset: Dataset, path: str) -> np.ndarray | None:
     data = read_image_file(dataset.file(path))
     prepared = data if isinstance(data, Unprepared) else prepare_bytes(data, THUMBNAIL)
-    return prepared.pixels if isinstance(prepared, Prepared) else None
+    if not isinstance(prepared, Prepared):
+        return None
+    return blur(prepared.pixels) if dataset.sensitive else prepared.pixels
+
+
+def blur(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 of which the mean colours of 5 × 5 fields are left."""
+    image = Image.fromarray(pixels)
+    few = image.resize((_BLURRED, _BLURRED), Image.Resampling.BOX)
+    return np.asarray(few.resize(image.size, Image.Resampling.BICUBIC))
 
 
 def _draw(ax: Axes, pixels: np.ndarray | None) -> None:

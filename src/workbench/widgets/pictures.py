@@ -16,14 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from workbench.config.store import store_folder
 from workbench.dataset.images import Dataset
 from workbench.errors import InputError, PrerequisiteError
-from workbench.prepare.decode import Preparation, Prepared, Unprepared, prepare_bytes, read_image_file
+from workbench.prepare.decode import Preparation, Prepared, Unprepared, describe_bytes, prepare_bytes, read_image_file
 from workbench.prepare.encode import encode_pixels
+from workbench.report.contact import blur
 from workbench.widgets.panel import Answer, Handler
 
 REVEALS = "reveals.jsonl"
@@ -32,18 +30,21 @@ REVEALS = "reveals.jsonl"
 LARGE = 640
 """Pixels of the longer side of an enlarged picture."""
 
-_BLURRED = 5
-"""Pixels per side that are left of a blurred picture, whatever size it is shown at."""
 _SMALLEST, _LARGEST = 24, 256
-_MOST_AT_ONCE, _MOST_KEPT = 240, 4000
-_MOST_BYTES = 400_000
+_MOST_AT_ONCE = 240
+_MOST_KEPT = 64 * 2**20
+"""Bytes of all pictures that are kept."""
+_MOST_BYTES_SMALL, _MOST_BYTES = 48_000, 400_000
+"""Of one picture. The poorest JPEG of noise alone, the worst there is, fits at 256 and at 640 pixels per side."""
+_OVERHEAD = 200
+"""Bytes that an entry takes at least, so that reasons count as well."""
 
 
 class Pictures:
     """Answers what widgets ask about the pictures of one data set.
 
     "pictures"  {ids, size}: small ones, at most 240 at once, each with whether it is blurred or why there is none
-    "enlarge"   {id}: one of at most 640 pixels
+    "enlarge"   {id}: one of at most 640 pixels, with what is known of it: size, format, split, labels
     "reveal"    {ids}: these may be seen from now on; raises PrerequisiteError where that cannot be written down
     """
 
@@ -51,6 +52,7 @@ class Pictures:
         self.dataset = dataset
         self._revealed: set[str] = set()
         self._kept: OrderedDict[tuple[str, int, bool], bytes | str] = OrderedDict()
+        self._bytes = 0
 
     def handlers(self) -> dict[str, Handler]:
         """For `Panel.answer`."""
@@ -67,30 +69,53 @@ class Pictures:
             self._kept.move_to_end(key)
             return self._kept[key]
         found = self._kept[key] = self._made(*key)
-        if len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._bytes += len(found) + _OVERHEAD
+        while self._bytes > _MOST_KEPT and len(self._kept) > 1:
+            self._bytes -= len(self._kept.popitem(last=False)[1]) + _OVERHEAD
         return found
 
     def reveal(self, image_ids: Sequence[str]) -> None:
-        """From now on these pictures are shown as they are; first it is written down who wanted to see them."""
-        fresh = [image_id for image_id in image_ids if self.is_blurred(image_id)]
+        """From now on these pictures are shown as they are; first it is written down who wanted to see them.
+
+        Raises InputError for an id that is not one of the data set's, PrerequisiteError where nothing can be written;
+        then none of them is revealed.
+        """
+        for image_id in image_ids:
+            if image_id not in self._places:
+                raise InputError(f"{image_id!r} is not an image of data set {self.dataset.name!r}")
+        fresh = [image_id for image_id in dict.fromkeys(image_ids) if self.is_blurred(image_id)]
         if fresh:
-            _write_down(self.dataset.name, fresh)
+            _write_down(self.dataset, fresh)
             self._revealed.update(fresh)
 
+    def facts(self, image_id: str) -> list[tuple[str, str]]:
+        """What is known of one image, as (name, text): labels, split, source, size and format as stored."""
+        place = self._places.get(image_id)
+        if place is None:
+            return []
+        row, taxonomy = self.dataset.frame.iloc[place], self.dataset.taxonomy
+        shown = row["labels"]
+        told = "not labelled" if shown is None else ", ".join(shown) or taxonomy.unknown
+        data = read_image_file(self.dataset.file(row["path"]))
+        size = data if isinstance(data, Unprepared) else describe_bytes(data)
+        rest = [] if isinstance(size, Unprepared) else [("as stored", f"{size.width} × {size.height}, {size.format}")]
+        source = [("source", row["source"])] if row["source"] else []
+        return [("label", told), ("split", row["split"]), *source, *rest]
+
     def _made(self, image_id: str, size: int, blurred: bool) -> bytes | str:
-        path = self._paths.get(image_id)
-        if path is None:
+        place = self._places.get(image_id)
+        if place is None:
             return "not an image of the data set"
-        data = read_image_file(self.dataset.file(path))
+        data = read_image_file(self.dataset.file(self.dataset.frame["path"].iloc[place]))
         prepared = data if isinstance(data, Unprepared) else prepare_bytes(data, Preparation(size, size, "within"))
         if not isinstance(prepared, Prepared):
             return f"{prepared.outcome}: {prepared.detail}"
-        return encode_pixels(blur(prepared.pixels) if blurred else prepared.pixels, _MOST_BYTES).data
+        most = _MOST_BYTES_SMALL if size <= _LARGEST else _MOST_BYTES
+        return encode_pixels(blur(prepared.pixels) if blurred else prepared.pixels, most).data
 
     @cached_property
-    def _paths(self) -> Mapping[str, str]:
-        return dict(zip(self.dataset.frame["image_id"], self.dataset.frame["path"], strict=True))
+    def _places(self) -> Mapping[str, int]:
+        return {image_id: place for place, image_id in enumerate(self.dataset.frame["image_id"])}
 
     def _pictures(self, content: Mapping[str, Any]) -> Answer:
         ids, size = _ids(content), int(content.get("size", 96))
@@ -111,17 +136,11 @@ class Pictures:
         image_id = str(content["id"])
         found, blurred = self.picture(image_id, LARGE), self.is_blurred(image_id)
         told = {"blurred": blurred, "reason": found if isinstance(found, str) else None}
-        return told, [b"" if isinstance(found, str) else found]
+        facts = [list(fact) for fact in self.facts(image_id)]
+        return {**told, "facts": facts}, [b"" if isinstance(found, str) else found]
 
     def _reveal(self, content: Mapping[str, Any]) -> None:
         self.reveal(_ids(content))
-
-
-def blur(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 of which the mean colours of a few large fields are left."""
-    image = Image.fromarray(pixels)
-    few = image.resize((_BLURRED, _BLURRED), Image.Resampling.BOX)
-    return np.asarray(few.resize(image.size, Image.Resampling.BICUBIC))
 
 
 def _ids(content: Mapping[str, Any]) -> list[str]:
@@ -131,14 +150,15 @@ def _ids(content: Mapping[str, Any]) -> list[str]:
     return [str(image_id) for image_id in ids]
 
 
-def _write_down(dataset: str, image_ids: Sequence[str]) -> None:
+def _write_down(dataset: Dataset, image_ids: Sequence[str]) -> None:
     file = store_folder() / REVEALS
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):  # no name for this user id
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    lines = [{"time": when, "user": user, "dataset": dataset, "image_id": image_id} for image_id in image_ids]
+    who = {"time": when, "user": user, "dataset": dataset.name, "folder": str(dataset.root.absolute())}
+    lines = [{**who, "image_id": image_id} for image_id in image_ids]
     try:
         _append(file, "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))
     except OSError as error:
@@ -148,10 +168,13 @@ def _write_down(dataset: str, image_ids: Sequence[str]) -> None:
 
 
 def _append(file: Path, text: str) -> None:
-    """One write to a file opened for appending: lines of two processes do not mix."""
+    """One write to a file opened for appending, which its owner alone may read: lines of two processes do not mix."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(handle, text.encode())
+        data = text.encode()
+        written = os.write(handle, data)
+        if written < len(data):  # the disk is full
+            raise OSError(f"{written} of {len(data)} bytes were written")
     finally:
         os.close(handle)

@@ -1,9 +1,12 @@
 // Pictures in rows: fetched in batches, enlarged on a click, blurred until revealed where the data set is sensitive.
 
-/** One row (or grid) of pictures; items are {id, title, mark, wrong}. */
+const MOST_PICTURES = 60;
+
+/** One row (or grid) of pictures; items are {id, title, mark, wrong}. With `onpick`, a click tells it the item. */
 class PictureStrip {
-  constructor(session, container, { size = 96, empty = "No pictures." } = {}) {
+  constructor(session, container, { size = 96, empty = "No pictures.", onpick = null } = {}) {
     this.session = session;
+    this.onpick = onpick;
     this.size = size;
     this.empty = empty;
     this.urls = [];
@@ -16,7 +19,7 @@ class PictureStrip {
   async show(items) {
     this.turn += 1;
     const { turn } = this;
-    const tiles = items.map((item) => pictureTile(this.session, item, () => this.show(items)));
+    const tiles = items.map((item) => pictureTile(this.session, item, () => this.show(items), () => this.onpick));
     if (!items.length) {
       this.drop();
       this.place.replaceChildren(make("p", { class: "wb-soft" }, this.empty));
@@ -29,9 +32,10 @@ class PictureStrip {
     }
     const old = this.urls;
     const held = this.place.contains(document.activeElement);
+    const heldId = held ? document.activeElement.closest(".wb-picture")?.dataset.id : null;
     this.urls = urls;
     this.place.replaceChildren(...tiles.map((tile) => tile.element));
-    if (held) tiles[0].frame.focus({ preventScroll: true });
+    if (held) (tiles.find((tile) => tile.item.id === heldId) || tiles[0]).frame.focus({ preventScroll: true });
     old.forEach((url) => URL.revokeObjectURL(url));
   }
 
@@ -42,35 +46,44 @@ class PictureStrip {
 }
 
 /** A tile without its picture yet: what it is stands below it in words, mistakes with a border of their own as well. */
-function pictureTile(session, item, again) {
+function pictureTile(session, item, again, picked = () => null) {
   const image = make("img", { alt: item.title || item.id, draggable: "false" });
   const frame = make("button", {
     type: "button", class: "wb-picture-frame", title: item.id, "aria-label": `Enlarge ${item.id}, ${item.mark || ""} ${item.title || ""}`,
-    onclick: () => enlargePicture(session, item, again),
+    onclick: () => (picked() ? picked()(item) : enlargePicture(session, item, again)),
   }, image);
   const element = make("figure", { class: `wb-picture${item.wrong ? " wb-wrong" : ""}`, "data-id": item.id },
     frame, make("figcaption", {}, item.mark ? make("b", {}, `${item.wrong ? "✕ " : ""}${item.mark}`) : "", make("bdi", {}, item.title || "")));
   return { item, image, frame, element };
 }
 
-/** Fetches the pictures of tiles; gives the object URLs that were made. */
+/** Fetches the pictures of tiles, in batches; gives the object URLs that were made. */
 async function fillTiles(session, tiles, size) {
   const urls = [];
   const ratio = Math.min(2, window.devicePixelRatio || 1);
-  const { content, buffers } = await session.ask("pictures", { ids: tiles.map(({ item }) => item.id), size: Math.round(size * ratio) });
-  content.pictures.forEach(({ blurred, reason }, place) => {
-    const { image, frame } = tiles[place];
-    if (reason) {
-      frame.replaceChildren(make("span", { class: "wb-picture-reason" }, reason));
-      return;
-    }
-    const url = URL.createObjectURL(new Blob([buffers[place]]));
-    urls.push(url);
-    image.src = url;
-    frame.classList.toggle("wb-blurred", blurred);
-    if (blurred) frame.append(make("span", { class: "wb-picture-blurred" }, "blurred"));
-  });
+  const pixels = Math.min(256, Math.round(size * ratio));
+  for (let start = 0; start < tiles.length; start += MOST_PICTURES) {
+    const batch = tiles.slice(start, start + MOST_PICTURES);
+    const { content, buffers } = await session.ask("pictures", { ids: batch.map(({ item }) => item.id), size: pixels });
+    batch.forEach((tile, place) => {
+      const url = fillTile(tile, content.pictures[place], buffers[place]);
+      if (url) urls.push(url);
+    });
+  }
   return urls;
+}
+
+/** Puts one answered picture, or the reason why there is none, into its tile; gives the object URL that was made. */
+function fillTile({ image, frame }, { blurred, reason }, buffer) {
+  if (reason) {
+    frame.replaceChildren(make("span", { class: "wb-picture-reason" }, reason));
+    return null;
+  }
+  const url = URL.createObjectURL(new Blob([buffer]));
+  image.src = url;
+  frame.classList.toggle("wb-blurred", blurred);
+  if (blurred) frame.append(make("span", { class: "wb-picture-blurred" }, "blurred"));
+  return url;
 }
 
 /** One picture, large, in a dialog of the widget; Escape or a click beside it closes it, and focus goes back. */
@@ -78,10 +91,11 @@ async function enlargePicture(session, item, again) {
   const from = document.activeElement;
   const image = make("img", { alt: item.title || item.id });
   const told = make("p", { class: "wb-soft" });
+  const facts = make("dl", { class: "wb-enlarged-facts" });
   const close = make("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const reveal = make("button", { type: "button", hidden: true, class: "wb-reveal", title: "It is written down who reveals what" }, "Reveal");
   const dialog = make("dialog", { class: "wb-enlarged", "aria-label": item.id },
-    image, make("p", {}, make("b", {}, item.mark || ""), " ", make("bdi", {}, item.title || "")), make("p", { class: "wb-soft wb-enlarged-id" }, item.id), told,
+    image, make("p", {}, make("b", {}, item.mark || ""), " ", make("bdi", {}, item.title || "")), make("p", { class: "wb-soft wb-enlarged-id" }, item.id), facts, told,
     make("div", { class: "wb-row" }, close, reveal));
   let url = null;
   const load = async () => {
@@ -91,7 +105,8 @@ async function enlargePicture(session, item, again) {
     image.hidden = Boolean(content.reason);
     if (url) image.src = url;
     told.textContent = content.reason || (content.blurred ? "Blurred, because the data set is marked sensitive." : "");
-    reveal.hidden = !content.blurred;
+    reveal.hidden = !content.blurred || Boolean(content.reason);
+    facts.replaceChildren(...content.facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, make("bdi", {}, text))]));
   };
   reveal.addEventListener("click", async () => {
     try {
@@ -110,7 +125,8 @@ async function enlargePicture(session, item, again) {
   dialog.addEventListener("close", () => {
     if (url) URL.revokeObjectURL(url);
     dialog.remove();
-    if (from && from.isConnected) from.focus();
+    const place = from && from.isConnected ? from : pictureFrame(session.root, item.id);
+    (place || session.root).focus({ preventScroll: true });
   });
   session.root.append(dialog);
   dialog.showModal();
@@ -119,4 +135,10 @@ async function enlargePicture(session, item, again) {
   } catch (error) {
     told.textContent = error.message;
   }
+}
+
+/** Where a picture stands now; tiles are made anew when one is revealed. */
+function pictureFrame(root, id) {
+  const found = [...root.querySelectorAll(".wb-picture")].find((picture) => picture.dataset.id === id);
+  return found ? found.querySelector(".wb-picture-frame") : null;
 }
