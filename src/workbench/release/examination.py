@@ -71,8 +71,8 @@ def certify_rows(draft: Draft, table: PredictionTable, dataset: Dataset, seed: i
     Images with the same bytes are of one group. Which image of a group counts is drawn by a seeded hash of its bytes.
     """
     labelled = join(table, dataset)
-    keys = _keys(dataset)
-    components = pd.Series(_components(dataset, keys), index=dataset.frame["image_id"])
+    keys = content_keys(dataset)
+    components = pd.Series(link_images(dataset, keys), index=dataset.frame["image_id"])
     contents = labelled.frame["image_id"].map(dict(zip(dataset.frame["image_id"], keys, strict=True)))
     on_certify = (labelled.frame["split"] == "certify").to_numpy()
     drawn = _draw_rows(labelled, contents, components, dataset, seed)
@@ -132,7 +132,7 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _keys(dataset: Dataset) -> list[str]:
+def content_keys(dataset: Dataset) -> list[str]:
     """The SHA-256 of each image's file, or `unread_key`."""
     rows = zip(dataset.contents, dataset.frame["image_id"], dataset.frame["labels"], strict=True)
     return [content or unread_key(image_id, labels) for content, image_id, labels in rows]
@@ -155,7 +155,7 @@ def _draw_rows(
     return chosen
 
 
-def _components(dataset: Dataset, keys: Sequence[str]) -> np.ndarray:
+def link_images(dataset: Dataset, keys: Sequence[str]) -> np.ndarray:
     """(n,) int: images that share a group or their bytes, directly or through others, have one number."""
     groups, pictures = pd.factorize(dataset.frame["group"])[0], pd.factorize(np.array(keys, dtype=object))[0]
     size = int(groups.max(initial=-1) + pictures.max(initial=-1) + 2)

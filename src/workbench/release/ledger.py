@@ -333,6 +333,16 @@ def counted_rows(look: Look, certify: Certify, draft: Draft) -> Certify:
     return restrict_rows(certify, draft, certify.contents.isin(look.contents).to_numpy(dtype=bool))
 
 
+def rows_left(looks: Iterable[Look], certify: Certify, draft: Draft, dataset: Dataset) -> np.ndarray:
+    """(n,) bool: the rows that another look, after these, may count if its goals plan as many looks as the draft's.
+
+    The others would be set aside, and it is allowed if no more are set aside than are left; see `claim_look`.
+    """
+    families = _families(certify)
+    earlier = _sharing([look for look in looks if look.number], families)
+    return _room(earlier, families, certify, dataset, draft.looks)[0]
+
+
 def read_budget(ledger: Ledger, dataset: Dataset) -> Budget:
     """What the ledger knows about the labelled certify images of a data set."""
     frame = dataset.frame
