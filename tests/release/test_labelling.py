@@ -11,55 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.config.goals import Goals, Limit, PrevalenceGoal, RejectionGoal, TierGoal
-from workbench.dataset.images import Dataset
+from part_labelled import ONE_PRECISION, make_part, planned, released
+from workbench.config.goals import Goals, PrevalenceGoal
 from workbench.errors import InputError
 from workbench.evaluation.certify import Refusal, certify_precision
-from workbench.predictions import PredictionTable
 from workbench.release.examination import certify_rows
-from workbench.release.gate import Release, release_draft
-from workbench.release.labelling import LabelPlan, plan_labels
-from workbench.release.ledger import Ledger, claim_look
-from worlds import ACCEPT, FLAG, make_draft, make_run, make_world
-
-STRICT = TierGoal(action="accept", metric="precision", at_least=0.98)
-GOALS = Goals(
-    below="pass",
-    tiers=(STRICT,),
-    category={"shoe": (STRICT, FLAG)},
-    rejection=RejectionGoal(signal="top", unknown_accepted=Limit(at_most=0.1), known_rejected=Limit(at_most=0.2)),
-)
+from workbench.release.labelling import plan_labels
+from workbench.release.ledger import claim_look
+from worlds import ACCEPT, make_draft, make_run, make_world
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_STORE", str(tmp_path / "store"))
-
-
-def make_part(
-    folder: Path, labelled: float = 0.15, n: int = 2400, skill: float = 4.0, seed: int = 1, group_size: int = 1
-) -> tuple[Dataset, PredictionTable]:
-    """A world in which only this part of the certify images is labelled, at random."""
-    folder.mkdir(exist_ok=True)
-    groups = [f"group {row // group_size}" for row in range(n)] if group_size > 1 else None
-    dataset, table = make_world(folder, n, seed, skill, groups)
-    blank = (dataset.frame["split"] == "certify").to_numpy() & (np.random.default_rng(seed).random(n) >= labelled)
-    labels = pd.Series(
-        [None if b else own for b, own in zip(blank, dataset.frame["labels"], strict=True)], dtype=object
-    )
-    dataset = replace(dataset, frame=dataset.frame.assign(labels=labels))
-    return dataset, make_run(dataset, table.scores)
-
-
-def released(dataset: Dataset, table: PredictionTable, goals: Goals = GOALS) -> tuple[Release, Ledger]:
-    ledger = Ledger.in_memory()
-    return release_draft(make_draft(dataset, table, goals), table, dataset, ledger=ledger), ledger
-
-
-def planned(dataset: Dataset, table: PredictionTable, goals: Goals = GOALS, **options: object) -> LabelPlan:
-    release, ledger = released(dataset, table, goals)
-    assert release.evidence is not None, release.refusals
-    return plan_labels(release, table, dataset, ledger=ledger, **options)  # type: ignore[arg-type]
 
 
 @settings(max_examples=8, deadline=None)
@@ -89,12 +53,15 @@ def test_the_queue_holds_unlabelled_certify_images_one_of_each_group(
 
 
 def test_a_larger_power_begins_with_the_queue_of_a_smaller_one(tmp_path: Path) -> None:
-    dataset, table = make_part(tmp_path / "images")
-    plan = planned(dataset, table)
+    dataset, table = make_part(tmp_path / "images", n=4800)
+    plan = planned(dataset, table, ONE_PRECISION)
     small, large = plan.at(0.5).queue["image_id"], plan.at(0.95).queue["image_id"]
     assert 0 < len(small) < len(large)
     assert list(small) == list(large[: len(small)])
-    assert list(plan.queue["image_id"]) != list(planned(dataset, table, seed=1).queue["image_id"])[: len(plan.queue)]
+    assert (
+        list(plan.queue["image_id"])
+        != list(planned(dataset, table, ONE_PRECISION, seed=1).queue["image_id"])[: len(plan.queue)]
+    )
 
 
 def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
@@ -135,14 +102,13 @@ def test_a_queue_is_a_random_sample_of_what_may_be_drawn(tmp_path: Path) -> None
 @pytest.mark.parametrize("looks", [1, 2])
 def test_what_the_ledger_lets_the_next_look_count_decides_how_many_are_needed(tmp_path: Path, looks: int) -> None:
     dataset, table = make_part(tmp_path / "images", n=4800)
-    goals = replace(GOALS, looks=looks)
+    goals = ONE_PRECISION.model_copy(update={"looks": looks})
     release, ledger = released(dataset, table, goals)
     plan = plan_labels(release, table, dataset, 0.6, ledger=ledger)
     assert release.evidence is not None
     counted = release.evidence.summary.images
     assert ("together with the fresh ones" in plan.ledger) == (looks == 2)
-    smallest = min(p.needed for p in plan.promises if p.needed is not None)
-    assert (smallest >= counted) if looks == 1 else (smallest < counted)
+    assert {counted if looks == 1 else 0} == {promise.least for promise in plan.promises}
     assert not plan.missing
     truth = make_world(tmp_path / "images", n=4800, skill=4.0)[0].frame["labels"]
     fresh = dataset.frame["image_id"].isin(plan.queue["image_id"])
