@@ -216,3 +216,9 @@ def test_what_was_never_tested_is_refused(tmp_path: Path) -> None:
     other = make_run(dataset, np.roll(table.scores, 1, axis=0))
     with pytest.raises(InputError, match="not of this run"):
         plan_labels(release, other, dataset, ledger=ledger)
+
+
+def test_where_all_is_labelled_already_the_plan_says_so_and_queues_nothing(tmp_path: Path) -> None:
+    plan = planned(*make_part(tmp_path / "images", labelled=1.0), power=0.8)
+    assert 0 == len(plan.pool) == len(plan.queue)
+    assert plan.missing == plan.images > 0

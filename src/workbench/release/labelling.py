@@ -176,7 +176,7 @@ class LabelPlan:
                     f"drawn at random for {len(names)} of {len(self.promises)} refused promises" for names in shown
                 ],
                 "stratum": [STRATUM] * count,
-                "sampling_probability": [count / len(self.pool)] * count,
+                "sampling_probability": [count / max(len(self.pool), 1)] * count,
                 "split": ["certify"] * count,
                 "group": drawn["group"],
             },
