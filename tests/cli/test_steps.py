@@ -460,6 +460,8 @@ def test_help_lists_every_command() -> None:
         "release",
         "verify",
         "looks",
+        "label-next",
+        "add-labels",
         "second-labels",
         "label-noise",
         "decide",
