@@ -57,6 +57,7 @@ class Tuner {
     this.named = this.spec.categories.filter((name) => this.tiersOf.get(name).length);
     this.queue = [];
     this.busy = false;
+    this.acting = 0;
     this.takeState();
     this.build();
     const changed = () => this.onState();
@@ -132,6 +133,7 @@ class Tuner {
     const last = this.queue[this.queue.length - 1];
     if (last && last.tier === number && !last.keep && !last.sent) this.queue.pop();
     this.queue.push({ tier: number, threshold: limit, keep, sent: false });
+    this.figures.classList.add("wb-tuner-stale"); // also the load, which every tier moves
     this.pump();
     this.drawMoved();
   }
@@ -168,6 +170,8 @@ class Tuner {
   }
 
   async act(name, content = {}) {
+    this.acting += 1;
+    this.figures.classList.add("wb-tuner-stale");
     try {
       const { content: told } = await this.session.ask(name, content);
       this.refreshPictures();
@@ -176,6 +180,9 @@ class Tuner {
       return told;
     } catch {
       return null; // the error stands in the widget
+    } finally {
+      this.acting -= 1;
+      this.showFigures();
     }
   }
 
@@ -605,7 +612,7 @@ class Tuner {
       parts.push(this.listed("Missed because", "missed", exact.missed, exact.missed_more));
     }
     parts.push(...this.loadParts());
-    this.figures.classList.toggle("wb-tuner-stale", Boolean(point) && !exact);
+    this.figures.classList.toggle("wb-tuner-stale", this.queue.length > 0 || this.acting > 0 || (Boolean(point) && !exact));
     this.figures.replaceChildren(...parts);
   }
 
