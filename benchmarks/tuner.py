@@ -1,0 +1,388 @@
+"""How long the threshold tuner takes from an input event to changed pixels, in a real JupyterLab with a real kernel.
+
+Peers, in the same run: the same drawing (every category's curve, one of them large with its marker, and its scores) by
+matplotlib, moved by an ipywidgets slider: drawn anew and shown inline as a PNG, and as ipympl's live canvas with
+`draw_idle`. Events are real ones of Debian's Chromium: the mouse drags on the tuner's curve, keys step the slider. The
+clock starts where the page receives the event, and stops after the first frame that shows other pixels. Also first
+paint, and what travels to the browser. `tuner.py CATEGORIES IMAGES EVENTS` measures smaller, and leaves out the large
+part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from samples import ZEROS, make_origin
+from workbench.config.goals import Goals, Limit, PrevalenceGoal, RejectionGoal, TierGoal
+from workbench.dataset.images import PROBLEM_COLUMNS, Dataset
+from workbench.evaluation.labelled import Labelled
+from workbench.predictions import RunInfo
+from workbench.records import Taxonomy
+from workbench.widgets.tuner import BINS, ThresholdTuner
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from browser.lab import Lab
+
+CATEGORIES, IMAGES, EVENTS = 50, 100_000, 60
+MANY_CATEGORIES, MANY_IMAGES = 200, 1_000_000
+FASTER, MEDIAN_MS, P95_MS, PAINT_S, MOST_MB = 6, 16, 33, 2, 30
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+
+OPEN = """
+import sys
+sys.path.insert(0, {here!r})
+from tuner import *
+import time
+data = make_data({categories}, {images})
+start = time.perf_counter()
+tuner = ThresholdTuner(*data)
+seconds = time.perf_counter() - start
+"""
+INLINE = """
+import matplotlib
+matplotlib.use("agg")
+import io
+import ipywidgets, IPython.display
+import matplotlib.pyplot as plt
+slider = ipywidgets.FloatSlider(value=0.5, min=0, max=1, step=0.01)
+output = ipywidgets.Output()
+def moved(change):
+    figure = plt.figure(figsize=(12, 9))
+    Drawing(figure, tuner).move(slider.value)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    plt.close(figure)
+    with output:
+        output.clear_output(wait=True)
+        IPython.display.display(IPython.display.Image(png.getvalue()))
+slider.observe(moved, "value")
+moved(None)
+"""
+IPYMPL = """
+%matplotlib widget
+import ipywidgets
+import matplotlib.pyplot as plt
+slider = ipywidgets.FloatSlider(value=0.5, min=0, max=1, step=0.01)
+with plt.ioff():
+    figure = plt.figure(figsize=(12, 9))
+drawing = Drawing(figure, tuner)
+def moved(change):
+    drawing.move(slider.value)
+    figure.canvas.draw_idle()
+slider.observe(moved, "value")
+moved(None)
+"""
+WATCH = """(selector) => {
+  const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const look = () => {
+    const shown = document.querySelector(selector);
+    if (!shown) return null;
+    if (shown.tagName === "IMG") return shown.complete && shown.naturalWidth ? shown.src : null;
+    if (!shown.width || !shown.height) return null;
+    copy.canvas.width = shown.width;
+    copy.canvas.height = shown.height;
+    copy.drawImage(shown, 0, 0);
+    return new Uint32Array(copy.getImageData(0, 0, shown.width, shown.height).data.buffer);
+  };
+  const same = (one, other) => one === other || (one !== null && other !== null && typeof one !== "string"
+    && one.length === other.length && one.every((pixel, place) => pixel === other[place]));
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
+  const painted = () => new Promise((done) => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = () => done(performance.now());
+    channel.port2.postMessage(0);
+  });
+  const still = async () => {
+    let [before, since] = [look(), performance.now()];
+    while (before === null || performance.now() - since < 250) {
+      await frame();
+      const now = look();
+      if (!same(before, now)) [before, since] = [now, performance.now()];
+    }
+    return before;
+  };
+  window.watched = {
+    async arm(kind) {
+      const before = await still();
+      this.found = new Promise((done) => window.addEventListener(kind, async () => {
+        const start = performance.now();
+        while (performance.now() - start < 20000) {
+          await frame();
+          const now = look();
+          if (now !== null && !same(before, now)) return done((await painted()) - start);
+        }
+        done(null);
+      }, { capture: true, once: true }));
+    },
+    async firstPaint() {
+      const { content } = window.jupyterapp.shell.currentWidget;
+      content.activeCellIndex = content.widgets.length - 1;
+      const start = performance.now();
+      window.jupyterapp.commands.execute("notebook:run-cell");
+      const empty = (seen) => seen === null || (typeof seen !== "string" && !seen.some((pixel) => pixel));
+      while (empty(look())) await frame();
+      return (await painted()) - start;
+    },
+  };
+}"""
+RUN_FIRST = """async () => {
+  const { content } = window.jupyterapp.shell.currentWidget;
+  content.activeCellIndex = 0;
+  await window.jupyterapp.commands.execute("notebook:run-cell");
+}"""
+
+
+def make_data(categories: int, images: int) -> tuple[Labelled, Dataset, Goals]:
+    """Scores that sum to one and tell some of the truth; a share of the images is unknown."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, categories + 1, images)
+    names = tuple(f"category {number}" for number in range(categories))
+    taxonomy = Taxonomy(names)
+    scores = rng.random((images, categories), dtype=np.float32) ** 8
+    known = np.flatnonzero(kind < categories)
+    scores[known, kind[known]] += rng.random(len(known), dtype=np.float32) * 2
+    scores /= scores.sum(axis=1, keepdims=True)
+    truth = np.zeros(scores.shape, bool)
+    truth[known, kind[known]] = True
+    ids = np.array([f"{row}.png" for row in range(images)], dtype=object)
+    labels, sets = np.empty(images, dtype=object), [*((name,) for name in names), ()]
+    for row, place in enumerate(kind):
+        labels[row] = sets[place]
+    splits = np.where(np.arange(images) % 10 == 0, "certify", "tune")
+    columns = {
+        "image_id": ids,
+        "path": ids,
+        "labels": labels,
+        "split": splits,
+        "group": ids,
+        "weight": 1.0,
+        "source": "",
+    }
+    frame = pd.DataFrame(columns)
+    origin = make_origin(taxonomy)
+    info = RunInfo("1.0", origin, taxonomy, True, False, {}, ZEROS, "made", "2026-01-01T00:00:00Z")
+    rows = frame.drop(columns="path").assign(outcome="ok")
+    labelled = Labelled(taxonomy, info, rows, scores, None, truth, np.ones(images, bool), kind == categories)
+    dataset = Dataset("made", Path("nowhere"), taxonomy, frame, pd.DataFrame(columns=PROBLEM_COLUMNS))
+    tiers = (
+        TierGoal(action="review", metric="recall", at_least=0.9),
+        TierGoal(action="accept", metric="precision", at_least=0.9),
+    )
+    goals = Goals(
+        below="pass",
+        tiers=tiers,
+        rejection=RejectionGoal(signal="top", known_rejected=Limit(at_most=0.3)),
+        prevalence=PrevalenceGoal(shares={**dict.fromkeys(names, 0.5 / categories), "unknown": 0.5}),
+    )
+    return labelled, dataset, goals
+
+
+def travels(tuner: ThresholdTuner) -> int:
+    """Bytes that the browser is sent: buffers as they are, all else as JSON."""
+    state = tuner.get_state().values()
+    return sum(len(value) if isinstance(value, bytes) else len(json.dumps(value, default=str)) for value in state)
+
+
+class Drawing:
+    """What the tuner draws, by matplotlib, from the tuner's own points; the first category is the large one."""
+
+    def __init__(self, figure: Any, tuner: ThresholdTuner) -> None:
+        tuning = tuner.tuning
+        last = {name: number for number, (name, _) in enumerate(tuning.curves.tiers)}
+        curves = [tuning.traced[tuning.curve_of[number]] for number in last.values()]
+        self.curve = curves[0]
+        lines = -(-len(curves) // 10)
+        grid = figure.add_gridspec(lines + 4, 10)
+        large, scores = figure.add_subplot(grid[:4, :5]), figure.add_subplot(grid[:4, 5:])
+        small = [figure.add_subplot(grid[4 + place // 10, place % 10]) for place in range(len(curves))]
+        for ax, curve in zip([large, *small], [self.curve, *curves], strict=True):
+            ax.step(curve.recall, curve.precision, where="post")
+            ax.set(xlim=(0, 1.01), ylim=(0, 1.03))
+        for ax in small:
+            ax.set(xticks=[], yticks=[])
+        bottom = np.zeros(BINS)
+        for row in tuning.curves.histogram(next(iter(last.values())), BINS):
+            scores.bar(np.arange(BINS) / BINS, row, 1 / BINS, bottom, align="edge")
+            bottom += row
+        scores.set(xlim=(0, 1), yscale="symlog")
+        self.marks = [ax.plot([], [], "o")[0] for ax in (large, small[0])]
+        self.limit = scores.axvline(0.5, color="black")
+
+    def move(self, threshold: float) -> None:
+        place = int(np.abs(self.curve.thresholds - threshold).argmin())
+        for mark in self.marks:
+            mark.set_data([self.curve.recall[place]], [self.curve.precision[place]])
+        self.limit.set_xdata([threshold, threshold])
+
+
+@contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab on `folder` / notebooks that knows nothing of the user's."""
+    notebooks = folder / "notebooks"
+    notebooks.mkdir()
+    own = {
+        name: str(folder / name)
+        for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "IdentityProvider.token": "",
+        "ServerApp.open_browser": False,
+        "ServerApp.allow_root": True,
+        "ServerApp.root_dir": notebooks,
+        "ServerApp.iopub_data_rate_limit": 1e12,
+        "LabApp.expose_app_in_browser": True,
+        "LabApp.check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        "LabApp.user_settings_dir": folder / "settings",
+        "LabApp.extension_manager": "readonly",
+    }
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=notebooks, env={**os.environ, **own}, stdout=log, stderr=log)
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).close()
+                    break
+                except OSError:
+                    if process.poll() is not None:
+                        sys.exit((folder / "log").read_text(errors="replace"))
+                    time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def opened(lab: Lab, name: str, size: tuple[int, int], cells: list[str], selector: str) -> float:
+    """Opens a notebook, runs all of it, the last cell by itself; seconds until `selector` has pixels."""
+    categories, images = size
+    first = OPEN.format(here=str(Path(__file__).parent), categories=categories, images=images)
+    page = lab.open(name, [first + cells[0], cells[-1]])
+    page.set_default_timeout(600_000)
+    page.evaluate(RUN_FIRST)
+    assert lab.kernel("seconds") > 0
+    page.evaluate(WATCH, selector)
+    seconds: float = page.evaluate("() => watched.firstPaint()") / 1000
+    page.locator(selector).first.scroll_into_view_if_needed()
+    return seconds
+
+
+def measure(page: Page, kind: str, step: Any, events: int) -> np.ndarray:
+    """Milliseconds from each event to the frame with changed pixels."""
+    spent = []
+    for number in range(events):
+        page.evaluate("(kind) => watched.arm(kind)", kind)
+        step(number)
+        found = page.evaluate("() => watched.found")
+        if found is None:
+            sys.exit(f"event {number} changed no pixel in 20 s")
+        spent.append(found)
+    return np.array(spent)
+
+
+def by_keys(page: Page, events: int) -> np.ndarray:
+    page.locator(".noUi-handle").first.focus()
+    return measure(page, "keydown", lambda n: page.keyboard.press("ArrowLeft" if n % 20 < 10 else "ArrowRight"), events)
+
+
+def by_mouse(page: Page, events: int) -> np.ndarray:
+    box = page.locator(".wb-tuner-curve").bounding_box()
+    assert box is not None
+
+    def place(number: int) -> tuple[float, float]:
+        return box["x"] + box["width"] * (0.3 + 0.4 * (number * 7 % 20) / 20), box["y"] + box["height"] * 0.4
+
+    page.mouse.move(*place(19))
+    page.mouse.down()
+    spent = measure(page, "pointermove", lambda number: page.mouse.move(*place(number)), events)
+    page.mouse.up()
+    return spent
+
+
+def report(name: str, spent: np.ndarray) -> np.ndarray:
+    median, p95 = np.percentile(spent, [50, 95])
+    print(f"  {name:<32} {median:9.1f} {p95:9.1f}", flush=True)
+    return spent
+
+
+def tell(what: str, value: float, unit: str, holds: bool, bound: str) -> None:
+    print(f"  {what:<44} {value:9.2f} {unit:<3} {bound}: {'holds' if holds else 'DOES NOT HOLD'}", flush=True)
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    from browser.lab import Lab
+
+    asked = [int(word) for word in sys.argv[1:]]
+    categories, images, events = asked or (CATEGORIES, IMAGES, EVENTS)
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        sys.exit("Chromium is missing: on Debian, apt-get install chromium")
+    print(f"{categories} categories × {images:,} images, {events} events each")
+    print(f"{os.cpu_count()} cores, {os.getloadavg()[0]:.1f} busy in the minute before", flush=True)
+    print("event to changed pixels, ms            median       p95", flush=True)
+    size, spent = (categories, images), dict[str, np.ndarray]()
+    with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        lab = Lab(address, Path(folder, "notebooks"), browser)
+        paint = opened(lab, "tuner", size, ["", "tuner"], ".wb-tuner-curve")
+        construction, sent = lab.kernel("seconds"), lab.kernel("travels(tuner)")
+        spent["tuner"] = report("tuner", by_mouse(lab.page, events))
+        shown = "ipywidgets.VBox([slider, output])"
+        opened(lab, "inline", size, [INLINE, shown], ".jp-OutputArea img")
+        spent["matplotlib inline"] = report("matplotlib inline", by_keys(lab.page, events))
+        shown = "ipywidgets.VBox([slider, figure.canvas])"
+        opened(lab, "ipympl", size, [IPYMPL, shown], ".jupyter-matplotlib-canvas-div canvas")
+        spent["ipympl"] = report("ipympl", by_keys(lab.page, events))
+        lab.close()
+        browser.close()
+    ranks = {name: np.percentile(found, [50, 95]) for name, found in spent.items()}
+    for name in ("matplotlib inline", "ipympl"):
+        for word, ratio in zip(("median", "p95"), ranks[name] / ranks["tuner"], strict=True):
+            tell(f"faster than {name}, {word}", ratio, "×", ratio >= FASTER, f"at least {FASTER}")
+    for word, value, most in zip(("median", "p95"), ranks["tuner"], (MEDIAN_MS, P95_MS), strict=True):
+        tell(f"tuner, {word}", value, "ms", value <= most, f"about {most}")
+    tell("first paint", paint, "s", paint <= PAINT_S, f"at most {PAINT_S}")
+    print(f"  construction {construction:.2f} s, {sent / 1e6:.2f} MB to the browser")
+    if not asked:
+        print(f"{MANY_CATEGORIES} categories × {MANY_IMAGES:,} images")
+        data = make_data(MANY_CATEGORIES, MANY_IMAGES)
+        start = time.perf_counter()
+        tuner = ThresholdTuner(*data)
+        construction, sent = time.perf_counter() - start, travels(tuner)
+        tell("to the browser", sent / 1e6, "MB", sent / 1e6 < MOST_MB, f"less than {MOST_MB}")
+        print(f"  construction {construction:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
