@@ -101,13 +101,12 @@ def add_labels(
 
 def _tested(path: Path, table: PredictionTable, opened: Opened) -> Release | Policy:
     """A policy, or the release of a draft, replayed; the look must be on file, so that none is spent here."""
-    from workbench.canonical import digest
-    from workbench.documents import parse_json, to_document
+    from workbench.documents import parse_json
     from workbench.evaluation.thresholds import read_draft
     from workbench.policy import read_policy
-    from workbench.release.examination import certify_rows, look_digest
+    from workbench.release.examination import certify_rows
     from workbench.release.gate import release_draft
-    from workbench.release.ledger import Ledger, counted_rows
+    from workbench.release.ledger import Ledger, find_replay
 
     try:
         document = parse_json(path.read_text(encoding="utf-8"))
@@ -121,11 +120,8 @@ def _tested(path: Path, table: PredictionTable, opened: Opened) -> Release | Pol
             f"{path}: images, labels or splits have changed since the draft was made; run `workbench tune`"
         )
     certify = certify_rows(draft, table, opened.dataset, seed)
-    own = digest(to_document(draft))
-    looks = [
-        look for look in Ledger.of(opened.dataset).looks() if look.number and (look.draft, look.seed) == (own, seed)
-    ]
-    if not any(look_digest(draft, counted_rows(look, certify, draft), seed) == look.digest for look in looks):
+    looks = [look for look in Ledger.of(opened.dataset).looks() if look.number]
+    if find_replay(looks, draft, certify, seed) is None:
         raise InputError(f"{path}: this draft was not tested on these images yet; run `workbench release` first")
     return release_draft(draft, table, opened.dataset, made=opened.made(table.info.origin.approach))
 

@@ -104,10 +104,6 @@ class PowerCurve:
         place = int(np.searchsorted(self.power, power))
         return int(self.images[place]) if place < len(self.images) else None
 
-    def at(self, images: int) -> float:
-        """The chance that so many further images give."""
-        return float(self.power[np.searchsorted(self.images, images, side="right") - 1])
-
 
 def likely_rate(successes: int, trials: int) -> float:
     """The rate that plans reckon with: the one counted, a perfect record counting as half an error."""

@@ -253,12 +253,10 @@ def plan_labels(
     counted = counted_rows(look, whole, draft)
     if look_digest(draft, counted, evidence.seed) != evidence.look:
         raise InputError(f"the release is not of this run and data set {dataset.name!r}; classify and release again")
-    kept = rows_left(looks, whole, draft, dataset)
-    again = kept & whole.contents.isin(look.contents).to_numpy(dtype=bool)
+    kept, before = rows_left(looks, whole, draft, dataset), whole.contents.isin(look.contents).to_numpy(dtype=bool)
+    again = kept & before
     pool, left_out = _draw_pool(dataset, table, looks, seed)
-    basis = _Basis(
-        draft, counted, again[whole.contents.isin(look.contents).to_numpy(dtype=bool)], _gate(table, pool, draft), pool
-    )
+    basis = _Basis(draft, counted, again[before], _gate(table, pool, draft))
     unseen, aside = int(kept.sum() - again.sum()), int((~kept).sum())
     least = max(0, aside - int(kept.sum()))
     wanted = [_shifted(found, unseen, least) for found in basis.refused(evidence)]
@@ -377,8 +375,7 @@ class _Basis:
     again: np.ndarray
     """(n,) bool: which of the counted rows the next look counts again."""
     gated: Gated
-    """Of the pool."""
-    pool: pd.DataFrame
+    """Of the images that may be drawn."""
 
     @property
     def rows(self) -> Labelled:

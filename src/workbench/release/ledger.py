@@ -291,7 +291,7 @@ def claim_look(
     """
     with ledger.writing() as book:
         looks = [look for look in book.looks if look.number]
-        again = _replay(looks, draft, certify, seed)
+        again = find_replay(looks, draft, certify, seed)
         families = _families(certify)
         earlier = _sharing(looks, families)
         for look in earlier:
@@ -370,8 +370,8 @@ def _record(draft: Draft, certify: Certify, dataset: Dataset, seed: int, *, numb
     )
 
 
-def _replay(looks: Sequence[Look], draft: Draft, certify: Certify, seed: int) -> tuple[Look, Certify] | None:
-    """The recorded look that this one repeats, and the rows that it counted."""
+def find_replay(looks: Iterable[Look], draft: Draft, certify: Certify, seed: int) -> tuple[Look, Certify] | None:
+    """Of recorded looks (attempts have no number), the one that this draft repeats, and the rows that it counted."""
     same = digest(to_document(draft))
     for look in looks:
         if (look.draft, look.seed) == (same, seed):
