@@ -72,9 +72,14 @@ def to_document(record: Any) -> Any:
 
 def write_document(document: Any, path: Path) -> None:
     """Write a document as a JSON file, whole or not at all."""
+    write_whole((json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(), path)
+
+
+def write_whole(content: bytes, path: Path) -> None:
+    """Write a file, and the folders above it, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_bytes(content)
     part.replace(path)
 
 

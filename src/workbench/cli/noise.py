@@ -64,6 +64,7 @@ def write_second_labels(
     """
     import csv
 
+    from workbench.dataset.labels import list_labels
     from workbench.evaluation.noise import COLUMNS
 
     images = out.with_name(f"{out.stem}-images")
@@ -80,10 +81,8 @@ def write_second_labels(
         rows.append((item, f"{images.name}/{item}{path.suffix.lower()}", ""))
     with out.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    taxonomy = draw.certify.rows.taxonomy
     show(f"{out}: written, {len(rows)} images for {len(draw.questions)} promises")
-    several = " (| between several)" if taxonomy.mode == "multi-label" else ""
-    show(f"Labels to write{several}: {', '.join((*taxonomy.categories, taxonomy.unknown))}")
+    show(f"Labels to write{list_labels(draw.certify.rows.taxonomy)}")
     chosen = "".join([f" --each {each}" if each else "", f" --seed {seed}" if seed else ""])
     show(f"Then: workbench label-noise {policy} {run} {dataset} {out}{chosen}")
 

@@ -57,6 +57,12 @@ def read_labels(raw: Sequence[RawLabels], places: Sequence[str], taxonomy: Taxon
     return Reading([read[written] for written in raw], taxonomy, problems)
 
 
+def list_labels(taxonomy: Taxonomy) -> str:
+    """What a person who labels may write, after a few words: ": shoe, boot, unknown", and how several are written."""
+    several = " (| between several)" if taxonomy.mode == "multi-label" else ""
+    return f"{several}: {', '.join((*taxonomy.categories, taxonomy.unknown))}"
+
+
 def _uses(raw: Sequence[RawLabels], places: Sequence[str]) -> dict[RawLabels, _Use]:
     first = dict(zip(reversed(raw), reversed(places), strict=True))
     return {written: _Use(first[written], count) for written, count in Counter(raw).items()}

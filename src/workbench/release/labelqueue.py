@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 
 from workbench.dataset.images import COLUMNS, Dataset
-from workbench.dataset.labels import Labels, read_labels
+from workbench.dataset.labels import Labels, list_labels, read_labels
 from workbench.dataset.rows import RawLabels
 from workbench.dataset.tables import read_json_records, read_table
+from workbench.documents import write_whole
 from workbench.errors import InputError
 from workbench.release.labelling import QUEUE_COLUMNS, LabelPlan
 
@@ -42,7 +43,7 @@ def write_queue(plan: LabelPlan, path: Path) -> bool:
             return False
         if any(record["label"] not in ("", None, []) for record in _read(path)):
             raise InputError(f"{path}: is a queue in which labels are filled in; name another file to write")
-    _write(path, content)
+    write_whole(content, path)
     return True
 
 
@@ -102,17 +103,14 @@ def write_manifest(dataset: Dataset, labels: Mapping[str, Labels], path: Path) -
         weight=[repr(float(weight)) for weight in frame["weight"]],
     )
     names = ["path", "label", "split", "group", "weight", "source", *further]
-    _write(path, _text(path, written[names].to_dict("records"), names).encode())
+    write_whole(_text(path, written[names].to_dict("records"), names).encode(), path)
     return len(labels)
 
 
 def next_steps(plan: LabelPlan, path: Path | str) -> str:
     """What to do with the queue, in words."""
-    taxonomy = plan.dataset.taxonomy
-    several = " (| between several)" if taxonomy.mode == "multi-label" else ""
     return (
-        f"Fill in `label` from the top, without looking at scores{several}: "
-        f"{', '.join((*taxonomy.categories, taxonomy.unknown))}. "
+        f"Fill in `label` from the top, without looking at scores{list_labels(plan.dataset.taxonomy)}. "
         "Skip none because it is difficult: blanks are not counted, and the rest is no random sample any more. "
         f"Then: workbench add-labels {path} DATASET -o MANIFEST, classify, tune and release with that manifest."
     )
@@ -167,10 +165,3 @@ def _text(path: Path, records: Sequence[Mapping[Any, Any]], names: Sequence[str]
     writer.writeheader()
     writer.writerows(dict(record) for record in records)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)

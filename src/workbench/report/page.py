@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from workbench.canonical import shortest_binary32
 from workbench.dataset.images import SPLITS, Dataset
+from workbench.documents import write_whole
 from workbench.evaluation.figures import shorten
 from workbench.evaluation.left_out import LeftOut
 from workbench.evaluation.production import bounds_by_share
@@ -76,10 +77,8 @@ def write_report(
         "counts": _counts(dataset),
     }
     page = _environment().get_template("report.html.j2").render(context)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-    return part.replace(path)
+    write_whole(page.encode(errors="replace"), path)
+    return path
 
 
 def _environment() -> Environment:
