@@ -12,15 +12,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +38,6 @@ if TYPE_CHECKING:
 CATEGORIES, IMAGES, EVENTS = 50, 100_000, 60
 MANY_CATEGORIES, MANY_IMAGES = 200, 1_000_000
 FASTER, MEDIAN_MS, P95_MS, PAINT_S, MOST_MB = 6, 16, 33, 2, 30
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
 
 OPEN = """
 import sys
@@ -239,49 +226,6 @@ class Drawing:
         self.limit.set_xdata([threshold, threshold])
 
 
-@contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
-    """The address of a JupyterLab on `folder` / notebooks that knows nothing of the user's."""
-    notebooks = folder / "notebooks"
-    notebooks.mkdir()
-    own = {
-        name: str(folder / name)
-        for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {
-        "ServerApp.ip": "127.0.0.1",
-        "ServerApp.port": port,
-        "IdentityProvider.token": "",
-        "ServerApp.open_browser": False,
-        "ServerApp.allow_root": True,
-        "ServerApp.root_dir": notebooks,
-        "ServerApp.iopub_data_rate_limit": 1e12,
-        "LabApp.expose_app_in_browser": True,
-        "LabApp.check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
-        "LabApp.user_settings_dir": folder / "settings",
-        "LabApp.extension_manager": "readonly",
-    }
-    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=notebooks, env={**os.environ, **own}, stdout=log, stderr=log)
-        try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=5).close()
-                    break
-                except OSError:
-                    if process.poll() is not None:
-                        sys.exit((folder / "log").read_text(errors="replace"))
-                    time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
 def opened(lab: Lab, name: str, size: tuple[int, int], cells: list[str], selector: str) -> float:
     """Opens a notebook, runs all of it, the last cell by itself; seconds until `selector` has pixels."""
     categories, images = size
@@ -339,22 +283,20 @@ def tell(what: str, value: float, unit: str, holds: bool, bound: str) -> None:
 
 
 def main() -> None:
-    from playwright.sync_api import sync_playwright
-
-    from browser.lab import Lab
+    from browser.lab import Lab, open_chromium, serve_jupyterlab
 
     asked = [int(word) for word in sys.argv[1:]]
     categories, images, events = asked or (CATEGORIES, IMAGES, EVENTS)
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        sys.exit("Chromium is missing: on Debian, apt-get install chromium")
     print(f"{categories} categories × {images:,} images, {events} events each")
     print(f"{os.cpu_count()} cores, {os.getloadavg()[0]:.1f} busy in the minute before", flush=True)
     print("event to changed pixels, ms            median       p95", flush=True)
     size, spent = (categories, images), dict[str, np.ndarray]()
-    with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        lab = Lab(address, Path(folder, "notebooks"), browser)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serve_jupyterlab(Path(folder)) as (address, notebooks),
+        open_chromium() as browser,
+    ):
+        lab = Lab(address, notebooks, browser)
         paint = opened(lab, "tuner", size, ["", "tuner"], ".wb-tuner-curve")
         construction, sent = lab.kernel("seconds"), lab.kernel("travels(tuner)")
         spent["tuner"] = report("tuner", by_mouse(lab.page, events))
@@ -365,7 +307,6 @@ def main() -> None:
         opened(lab, "ipympl", size, [IPYMPL, shown], ".jupyter-matplotlib-canvas-div canvas")
         spent["ipympl"] = report("ipympl", by_keys(lab.page, events))
         lab.close()
-        browser.close()
     ranks = {name: np.percentile(found, [50, 95]) for name, found in spent.items()}
     for name in ("matplotlib inline", "ipympl"):
         for word, ratio in zip(("median", "p95"), ranks[name] / ranks["tuner"], strict=True):

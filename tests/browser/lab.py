@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, sync_playwright
 
 TESTS = Path(__file__).parents[1]
 SCREENSHOTS = Path(os.environ.get("WORKBENCH_SCREENSHOTS", TESTS.parent / "reports" / "browser"))
 """Where pictures of what was tested are left, to be looked at."""
 
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
 _WAIT_MS = 90_000
 _READY = """() => {
   const panel = window.jupyterapp?.shell?.currentWidget;
@@ -121,3 +137,77 @@ class Lab:
             self._page = None
         faults, self.faults = self.faults, []
         assert [] == faults
+
+
+@contextmanager
+def open_chromium() -> Iterator[Browser]:
+    """Debian's Chromium, which `./run test` and `./run bench` install."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert program, "Chromium is missing: on Debian, apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serve_jupyterlab(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(address, folder of notebooks) of a JupyterLab in `folder` that knows neither the user's settings nor kernels."""
+    notebooks = folder / "notebooks"
+    notebooks.mkdir()
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')
+    own = {
+        name: str(folder / name)
+        for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "IdentityProvider.token": "",
+        "ServerApp.open_browser": False,
+        "ServerApp.allow_root": True,
+        "ServerApp.root_dir": str(notebooks),
+        "ServerApp.iopub_data_rate_limit": 1e12,
+        "LabApp.expose_app_in_browser": True,
+        "LabApp.check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        "LabApp.user_settings_dir": folder / "settings",
+        "LabApp.extension_manager": "readonly",
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *flags],
+            cwd=notebooks,
+            env={**os.environ, **own, "PYTHONPATH": str(TESTS)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_for(f"{address}/api/status", process, folder / "log")
+            yield address, notebooks
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text(errors="replace")
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 -- loopback, written above
+                json.load(answer)
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(log.read_text(errors="replace"))
