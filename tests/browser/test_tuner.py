@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Page
 
@@ -160,6 +160,7 @@ def test_every_number_on_the_page_is_that_of_evaluation(tuner: Lab) -> None:
 
     @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(0, 7), st.floats(0, 1, width=32))
+    @example(2, 0.5703125)  # 69 of 80 are right: 86.25 %, as near to 86.2 as to 86.3
     def check(number: int, limit: float) -> None:
         category, tier = curves.tiers[number]
         place = CATEGORIES.index(category)

@@ -193,12 +193,19 @@ class Sheet {
   }
 }
 
+/** As Python writes it: of two equally near decimals the even one, where toFixed takes the larger: 86.25 is 86.2. */
+function fixed(value, digits) {
+  const halves = 2 * value * 10 ** digits;
+  const tie = Number.isInteger(value * 2 ** (digits + 1)) && halves % 2 === 1; // all of it exact, so a tie is a true one
+  return (tie && halves % 4 === 1 ? (halves - 1) / 2 / 10 ** digits : value).toFixed(digits);
+}
+
 /** "95.2 %", "n/a" for what is not there. */
 function percent(value, digits = 1) {
-  return value === null || value === undefined || Number.isNaN(value) ? "n/a" : `${(100 * value).toFixed(digits)} %`;
+  return value === null || value === undefined || Number.isNaN(value) ? "n/a" : `${fixed(100 * value, digits)} %`;
 }
 
 /** "39.1–56.5 %". */
 function interval(low, high, digits = 1) {
-  return low === null || high === null ? "" : `${(100 * low).toFixed(digits)}–${percent(high, digits)}`;
+  return low === null || high === null ? "" : `${fixed(100 * low, digits)}–${percent(high, digits)}`;
 }
