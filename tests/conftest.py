@@ -30,6 +30,7 @@ embedded(sys.argv[1], Path(sys.argv[2]), cache_folder())
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where workers share the tests, a module stays together; so do tests on embedded data and those with a browser."""
     here = Path(__file__).parent

@@ -167,3 +167,9 @@ def test_every_field_of_a_service_stands_in_the_table_of_approaches(approach: st
     module, _, name = place.partition(":")
     fields = getattr(import_module(f"workbench.approaches.{module}"), name).model_fields
     assert set(fields) == set(re.findall(r"`([a-z_0-9]+)`", told))
+
+
+def test_workers_are_told_which_tests_belong_together(request: pytest.FixtureRequest) -> None:
+    """The suffix is what pytest-xdist shares by; without it each worker repeats what a module does once."""
+    shared = getattr(request.config.option, "loadgroup", False)
+    assert shared == request.node.nodeid.endswith("@test_project.py")
