@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from labelled_runs import make_labelled
 from workbench.evaluation import selective
 from workbench.evaluation.labelled import Labelled
-from workbench.evaluation.rejection import RejectionMeasures, measure_rejection
+from workbench.evaluation.rejection import RejectionMeasures, measure_rejection, measure_signals
 from workbench.records import CENSORED, MISSING, Rejection, Taxonomy
 
 TAXONOMY = Taxonomy(("shoe", "boot", "bag"), unknown="_other")
@@ -207,3 +207,24 @@ def test_many_sources_leave_most_lines_unnamed_and_small_ones_without_interval()
     assert 6 == len(legend.get_texts())
     frame = found.frame()
     assert 20 == int((frame[(frame["signal"] == "top") & (frame["measure"] == "OSCR")]["low"].notna()).sum()) - 1
+
+
+def test_signals_alone_are_those_of_the_whole_measurement() -> None:
+    whole, alone = measure_rejection(large(), resamples=10), measure_signals(large())
+    assert () == alone.estimates
+    assert 0 == alone.resamples
+    assert (whole.sources, whole.left_out, whole.measured_on) == (alone.sources, alone.left_out, alone.measured_on)
+    assert list(whole.signals) == list(alone.signals)
+    for signal, expected in whole.signals.items():
+        assert expected.tolist() == alone.signals[signal].tolist()
+    rule = Rejection("top", 0.6, False)
+    assert whole.at(rule).frame().equals(alone.at(rule).frame())
+    assert whole.curves_frame().equals(alone.curves_frame())
+
+
+def test_signals_alone_need_known_and_unknown_images() -> None:
+    rows = small()
+    with pytest.raises(ValueError, match="needs labelled images of both"):
+        measure_signals(rows.rows(rows.unknown))
+    with pytest.raises(ValueError, match="needs labelled images of both"):
+        measure_signals(rows.rows(~rows.unknown))
