@@ -30,6 +30,22 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+KEYS = [*"abcdefghijklmnopqrstuvwxyz0123456789", "Enter", "Escape", "Delete", "Backspace", "Tab", "Space"]
+KEYS += [
+    "ArrowUp",
+    "ArrowDown",
+    "ArrowLeft",
+    "ArrowRight",
+    "Home",
+    "End",
+    "PageUp",
+    "PageDown",
+    "Control+z",
+    "Control+y",
+]
+KEYS += ["Shift+ArrowLeft", "Shift+ArrowRight", "Control+Shift+z", "Shift+M", "Shift+Enter", "Control+Enter"]
+"""Each is tried on every part of a widget."""
+
 _WAIT_MS = 90_000
 _READY = """() => {
   const panel = window.jupyterapp?.shell?.currentWidget;
@@ -137,6 +153,17 @@ class Lab:
             self._page = None
         faults, self.faults = self.faults, []
         assert [] == faults
+
+
+def drag(page: Page, canvas: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Between two places of a canvas, each in shares of its width and height."""
+    box = page.locator(canvas).bounding_box()
+    assert box is not None
+    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=12)
+    page.mouse.up()
 
 
 @contextmanager

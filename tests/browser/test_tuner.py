@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Page
 
-from browser.lab import Lab
+from browser.lab import KEYS, Lab, drag
 from browser.things import CATEGORIES, GOALS, HOSTILE, run_of, things
 from workbench.canonical import binary32
 from workbench.evaluation.labelled import Labelled, join
@@ -31,20 +31,6 @@ dataset = things(Path("things"))
 tuner = ThresholdTuner(run_of(dataset), dataset, GOALS, against=run_of(dataset, 1.0, 6), per_day=10_000)
 tuner
 """
-KEYS = [*"abcdefghijklmnopqrstuvwxyz0123456789", "Enter", "Escape", "Delete", "Backspace", "Tab", "Space"]
-KEYS += [
-    "ArrowUp",
-    "ArrowDown",
-    "ArrowLeft",
-    "ArrowRight",
-    "Home",
-    "End",
-    "PageUp",
-    "PageDown",
-    "Control+z",
-    "Control+y",
-]
-KEYS += ["Shift+ArrowLeft", "Shift+ArrowRight", "Control+Shift+z", "Shift+M", "Shift+Enter", "Control+Enter"]
 
 
 @pytest.fixture
@@ -66,17 +52,6 @@ def settled(page: Page) -> None:
         """() => !document.querySelector(".wb-tuner-stale") &&
            !document.querySelector(".wb-tuner-figures").textContent.includes("…")"""
     )
-
-
-def drag(page: Page, canvas: str, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Between two places of a canvas, each in shares of its width and height."""
-    box = page.locator(canvas).bounding_box()
-    assert box is not None
-    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    page.mouse.move(*places[1], steps=12)
-    page.mouse.up()
 
 
 def test_a_threshold_is_dragged_typed_stepped_undone_and_proposed(tuner: Lab) -> None:

@@ -246,7 +246,7 @@ class Steps(RuleBasedStateMachine):
     @invariant()
     def labels_are_those_of_the_step(self) -> None:
         assert self.states[self.at] == self.rows.labels
-        assert (self.at > 0, self.at < len(self.states) - 1) == (self.rows.can_undo, self.rows.can_redo)
+        assert (self.at > 0, self.at < len(self.states) - 1) == (self.rows.history.can_undo, self.rows.history.can_redo)
 
     @invariant()
     def rows_stay_as_they_came(self) -> None:

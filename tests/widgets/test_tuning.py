@@ -90,7 +90,7 @@ class Steps(RuleBasedStateMachine):
     @invariant()
     def thresholds_are_what_was_kept_last(self) -> None:
         assert self.past[-1] == self.tuning.thresholds
-        assert (len(self.past) > 1, bool(self.future)) == (self.tuning.can_undo, self.tuning.can_redo)
+        assert (len(self.past) > 1, bool(self.future)) == (self.tuning.history.can_undo, self.tuning.history.can_redo)
 
     def teardown(self) -> None:
         """In the end all figures are those of the thresholds that stand."""
@@ -180,7 +180,7 @@ def test_a_threshold_that_cannot_be_is_refused_and_nothing_moves(threshold: floa
     with pytest.raises(ConfigError, match="a threshold must lie between 0 and 1"):
         tuning.move(0, threshold)
     assert tuning.proposed[0].asked == tuning.thresholds[0]
-    assert not tuning.can_undo
+    assert not tuning.history.can_undo
 
 
 def test_a_draft_replaces_drafts_alone(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def choose_rejection(tune: Labelled, goals: Goals) -> Rejection:
     values = np.where(gated.usable, _signal(tune, gated, goal.signal), np.float32(np.nan))
     candidates = _candidates(values, rising=goal.signal != "entropy")
     rejected = [_rejects(gated, values, candidate, goal.signal) for candidate in candidates]
-    told = _told_without_rule(tune, gated, goals)
+    told = _told(tune, gated, goals)
     strictest = loosest = None
     if goal.known_rejected is not None:
         most = goal.known_rejected.at_most
@@ -227,6 +227,14 @@ def choose_rejection(tune: Labelled, goals: Goals) -> Rejection:
         loosest = candidates[min(np.flatnonzero(kept), default=len(kept) - 1)]
     chosen = _between(loosest, strictest, candidates)
     return Rejection(goal.signal, binary32(round(chosen, 4)), tune.info.scores_unknown, goal.action)
+
+
+def told_without_rule(tune: Labelled, goals: Goals) -> np.ndarray:
+    """(n,) bool: images told as a category by the tiers that drafting gives where no rule rejects.
+
+    Those of them that a rule does not reject are what `choose_rejection` counts as accepted; see `accepted`.
+    """
+    return _told(tune, _gate(tune, Rejection("none", None, tune.info.scores_unknown, goals.rejection.action)), goals)
 
 
 def _between(loosest: float | None, strictest: float | None, candidates: list[float]) -> float:
@@ -289,7 +297,7 @@ def _rejects(gated: Gated, values: np.ndarray, threshold: float, signal: str) ->
     return np.asarray(gated.rejected | (gated.usable & beyond))
 
 
-def _told_without_rule(tune: Labelled, gated: Gated, goals: Goals) -> np.ndarray:
+def _told(tune: Labelled, gated: Gated, goals: Goals) -> np.ndarray:
     tuning = Tuning(tune, gated, 1.0)
     tiers = [_ask(tuning, goals, category, tier, {}) for category, tier in _wanted(goals, tune)]
     return accepted(gated, tiers, frozenset(action.name for action in goals.actions if action.kind == "automatic"))

@@ -18,13 +18,15 @@ from workbench.decision import signal_value
 from workbench.errors import ConfigError, InputError
 from workbench.evaluation import figures
 from workbench.evaluation.acceptance import AcceptanceCurve, WorkingPoint
+from workbench.evaluation.intervals import upper_bound
 from workbench.evaluation.labelled import Labelled, join
 from workbench.evaluation.rejection import measure_signals
 from workbench.evaluation.results import as_html, share
 from workbench.evaluation.simulate import Gated, gate_scores
-from workbench.evaluation.thresholds import choose_rejection
+from workbench.evaluation.thresholds import choose_rejection, told_without_rule
 from workbench.predictions import PredictionTable
 from workbench.records import REVIEW, Rejection, Signal
+from workbench.widgets.history import History
 from workbench.widgets.panel import Panel, asset
 from workbench.widgets.pictures import Pictures
 
@@ -43,7 +45,6 @@ SEVERAL = ""
 
 _MOST_NUMBERS = 1_200_000
 """Of all curves together, which bounds what is sent."""
-_MOST_STEPS = 500
 _MOST_CATEGORIES = 40
 _MOST_SOURCES = 200
 _MOST_DRAWN = 5
@@ -101,14 +102,20 @@ class Exploration:
             ) from None
         self.rows, self.sources = self.measures.labelled, self.measures.sources
         self._parts = self.measures.unknown_of_source
+        told = None if goals is None else told_without_rule(tune, goals)
+        self.told = None if told is None else told[tune.usable]
+        """(n,) bool by row: told as a category where nothing rejects it, by the tiers of the goals as drafted without a
+        rule; None without goals. Of unknown images, those told and not rejected are what the goals limit."""
         self.goal = RejectionGoal(signal="none", action=REVIEW) if goals is None else goals.rejection
         self.values = _values(self.measures.signals, self.rows, self._gate(self._none).rejected)
         self.signals: tuple[Signal, ...] = tuple(self.values)
         self.curves = {signal: self._curve(signal) for signal in self.signals}
+        self.told_curves = {signal: self._told_curve(signal) for signal in self.signals}
+        """By signal (S, m) int: at each point of its curve, unknown images told as a category; (0, m) without goals."""
         self.proposed: Step = self._first()
         self._step = self._kept = self.proposed
-        self._past: list[Step] = []
-        self._future: list[Step] = []
+        self.history = History[tuple[Step, Step]]()
+        """Of (before, after)."""
         self._gated: tuple[Step, Gated] | None = None
 
     @property
@@ -126,16 +133,6 @@ class Exploration:
         """The rule as it stands, for `ThresholdTuner(rejection=...)`."""
         signal, limit = self._step
         return self._none if limit is None else Rejection(signal, limit, self._none.unknown_label, self.goal.action)
-
-    @property
-    def can_undo(self) -> bool:
-        """There is a step to take back."""
-        return bool(self._past)
-
-    @property
-    def can_redo(self) -> bool:
-        """There is a step that was taken back."""
-        return bool(self._future)
 
     def most(self, signal: Signal) -> float:
         """The highest threshold that makes sense: 1, for entropy ln K nats (K categories)."""
@@ -179,19 +176,24 @@ class Exploration:
 
     def undo(self) -> None:
         """Back to the step before; nothing where there is none."""
-        if self._past:
-            self._future.append(self._kept)
-            self._step = self._kept = self._past.pop()
+        if step := self.history.undo():
+            self._step = self._kept = step[0]
 
     def redo(self) -> None:
         """The step that was taken back last, again; nothing where there is none."""
-        if self._future:
-            self._past.append(self._kept)
-            self._step = self._kept = self._future.pop()
+        if step := self.history.redo():
+            self._step = self._kept = step[1]
 
     def point(self) -> WorkingPoint:
         """Exact counts of the rule as it stands, by source."""
         return self.measures.at(self.rule)
+
+    def unknown_told(self) -> np.ndarray | None:
+        """(S,) int by source: unknown images told as a category, as the goals count them; None without goals."""
+        if self.told is None:
+            return None
+        found: np.ndarray = (self._parts & (self.told & ~self.gated().rejected)).sum(axis=1)
+        return found
 
     def gated(self) -> Gated:
         """What the rule makes of each of `rows`."""
@@ -247,8 +249,17 @@ class Exploration:
         return np.array(counts), (sides & never).sum(axis=1)
 
     def frame(self) -> pd.DataFrame:
-        """The working point: one row for the known images and one per source."""
-        return self.point().frame()
+        """The working point: one row for the known images, one per source, and with goals one more for those told."""
+        found, told, unknown = self.point().frame(), self.unknown_told(), self.point().unknown
+        if told is None:
+            return found
+        further = found.iloc[1:].assign(
+            rate="unknown told",
+            count=told,
+            share=share(told, unknown),
+            upper=upper_bound(told, unknown, 1 - self.measures.confidence),
+        )
+        return pd.concat([found, further], ignore_index=True)
 
     @property
     def _none(self) -> Rejection:
@@ -280,7 +291,8 @@ class Exploration:
         points = np.unique(values[values > -np.inf])
         limits = np.abs(points) if signal == "entropy" else points
         points, limits = points[limits <= self.most(signal)], limits[limits <= self.most(signal)]
-        most = max(2, min(MOST_POINTS, _MOST_NUMBERS // (len(self.signals) * (2 + len(self.sources)))))
+        columns = len(self.signals) * (2 + 2 * len(self.sources))
+        most = max(2, min(MOST_POINTS, _MOST_NUMBERS // columns))
         kept = np.unique(np.linspace(0, max(len(points) - 1, 0), min(len(points), most)).round().astype(np.int64))
         below = [np.searchsorted(np.sort(values[side]), points[kept], "left") for side in self._parts]
         return AcceptanceCurve(
@@ -288,6 +300,13 @@ class Exploration:
             known_rejected=np.searchsorted(np.sort(values[~self.rows.unknown]), points[kept], "left"),
             unknown_accepted=np.array([side.sum() - of for side, of in zip(self._parts, below, strict=True)]),
         )
+
+    def _told_curve(self, signal: Signal) -> np.ndarray:
+        values, limits = self.values[signal], self.curves[signal].thresholds
+        points = -limits if signal == "entropy" else limits
+        parts = [] if self.told is None else [np.sort(values[part & self.told]) for part in self._parts]
+        counts = [len(part) - np.searchsorted(part, points, "left") for part in parts]
+        return np.array(counts, dtype=np.int64).reshape(-1, len(points))
 
     def _judged(self, places: np.ndarray) -> tuple[Judged, ...]:
         frame, gated, values = self.rows.frame, self.gated(), self.values[self.signal]
@@ -308,9 +327,7 @@ class Exploration:
     def _set(self, step: Step, keep: bool) -> None:
         self._step = step
         if keep and self._kept != step:
-            self._past.append(self._kept)
-            del self._past[:-_MOST_STEPS]
-            self._future.clear()
+            self.history.did((self._kept, step))
             self._kept = step
 
 
@@ -326,13 +343,13 @@ class RejectionExplorer(Panel):
     and unless tune has known and unknown images with scores.
     """
 
-    _esm = asset("shared.js", "pictures.js", "explorer.js")
+    _esm = asset("shared.js", "pictures.js", "moving.js", "explorer.js")
     _css = asset("shared.css", "pictures.css", "explorer.css")
     _spec = traitlets.Dict().tag(sync=True)
     """What never changes: signals, sources, goals, where in `_points` each curve stands."""
     _points = traitlets.Bytes().tag(sync=True)
     """Per signal with m points, of S sources, little-endian: thresholds float32, known rejected int32, unknown accepted
-    S × m int32; then its histogram, (1 + S) × BINS uint32, known images first."""
+    S × m int32, with goals unknown told S × m int32; then its histogram, (1 + S) × BINS uint32, known images first."""
     _state = traitlets.Dict().tag(sync=True)
     """What moves: signal, threshold, and the exact figures of the rule."""
 
@@ -466,6 +483,7 @@ class RejectionExplorer(Panel):
                 curve.thresholds.astype("<f4").tobytes(),
                 curve.known_rejected.astype("<i4").tobytes(),
                 curve.unknown_accepted.astype("<i4").tobytes(),
+                state.told_curves[signal].astype("<i4").tobytes(),
                 counts.astype("<u4").tobytes(),
             ]
             more = {"count": len(curve.thresholds), "most": state.most(signal), "never": never.tolist()}
@@ -494,7 +512,12 @@ class RejectionExplorer(Panel):
     def _mirror(self) -> None:
         """Tell the browser how things stand."""
         state, point = self.exploration, self.exploration.point()
-        table, upper = state.accepted(), point.frame()["upper"]
+        table, told, upper = (
+            state.accepted(),
+            state.unknown_told(),
+            [_number(bound) for bound in state.frame()["upper"]],
+        )
+        last = 1 + len(state.sources)
         names = [str(name) for name in table.columns[:_MOST_CATEGORIES]]
         self._state = {
             "signal": state.signal,
@@ -502,9 +525,11 @@ class RejectionExplorer(Panel):
             "rule": _in_words(state.rule),
             "known_rejected": point.known_rejected,
             "unknown_accepted": point.unknown_accepted.tolist(),
-            "upper": [_number(bound) for bound in upper],
-            "undo": state.can_undo,
-            "redo": state.can_redo,
+            "upper": upper[:last],
+            "unknown_told": None if told is None else told.tolist(),
+            "told_upper": upper[last:],
+            "undo": state.history.can_undo,
+            "redo": state.history.can_redo,
             "categories": names,
             "accepted": table.iloc[:_MOST_SOURCES, : len(names)].to_numpy().tolist(),
             "more": [max(0, len(table) - _MOST_SOURCES), len(table.columns) - len(names)],

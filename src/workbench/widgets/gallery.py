@@ -29,6 +29,7 @@ from workbench.evaluation.metrics import told
 from workbench.evaluation.results import as_html, describe_splits
 from workbench.predictions import PredictionTable
 from workbench.records import OK, Taxonomy
+from workbench.widgets.history import History
 from workbench.widgets.panel import Panel, asset
 from workbench.widgets.pictures import Pictures
 
@@ -46,7 +47,6 @@ MOST_CHOICES = 24
 _MOST_COLUMNS = 40
 """That the browser shows and filters; Python filters all."""
 _MOST_ASKED = 60
-_MOST_STEPS = 500
 _MOST_NOTE = 2000
 _MOST_CELL = 300
 _MOST_LISTED = 40
@@ -109,8 +109,8 @@ class Rows:
         """Counts every change of the rows shown or of their order, so that a place of an older one is known as such."""
         self.is_selected = np.zeros(len(self), dtype=bool)
         self._marks: dict[int, Mark] = {}
-        self._past: list[dict[int, tuple[Mark, Mark]]] = []
-        self._future: list[dict[int, tuple[Mark, Mark]]] = []
+        self.history = History[Mapping[int, tuple[Mark, Mark]]]()
+        """Of labellings: row → (before, after)."""
         self._written: dict[Path, str] = {}
         self._sorted = np.arange(len(self))
         self.shown = self._sorted
@@ -273,16 +273,6 @@ class Rows:
         """Image → what was said about it, in the order of the rows as they came."""
         return {self.ids[row]: self._marks[row] for row in sorted(self._marks)}
 
-    @property
-    def can_undo(self) -> bool:
-        """There is a label or note to take back."""
-        return bool(self._past)
-
-    @property
-    def can_redo(self) -> bool:
-        """There is one that was taken back."""
-        return bool(self._future)
-
     def mark(self, row: int) -> Mark:
         """What was said about a row."""
         return self._marks.get(row, _BLANK)
@@ -309,22 +299,17 @@ class Rows:
                 step[row] = (before, after)
         if step:
             self._apply({row: after for row, (_, after) in step.items()})
-            self._past = [*self._past, step][-_MOST_STEPS:]
-            self._future = []
+            self.history.did(step)
         return len(step)
 
     def undo(self) -> None:
         """Take back the last labelling; nothing where there is none."""
-        if self._past:
-            step = self._past.pop()
-            self._future.append(step)
+        if step := self.history.undo():
             self._apply({row: before for row, (before, _) in step.items()})
 
     def redo(self) -> None:
         """Label again as was taken back last; nothing where there is none."""
-        if self._future:
-            step = self._future.pop()
-            self._past.append(step)
+        if step := self.history.redo():
             self._apply({row: after for row, (_, after) in step.items()})
 
     def _apply(self, marks: Mapping[int, Mark]) -> None:
@@ -656,8 +641,8 @@ class Gallery(Panel):
             "selected": int(rows.is_selected.sum()),
             "hidden": rows.hidden,
             "labelled": len(rows.labels),
-            "can_undo": rows.can_undo,
-            "can_redo": rows.can_redo,
+            "can_undo": rows.history.can_undo,
+            "can_redo": rows.history.can_redo,
             "written": self._saved,
         }
 

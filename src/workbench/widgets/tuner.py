@@ -53,7 +53,7 @@ class ThresholdTuner(Panel):
     certify. Raises ConfigError and RunError as `workbench tune` does.
     """
 
-    _esm = asset("shared.js", "pictures.js", "tuner.js")
+    _esm = asset("shared.js", "pictures.js", "moving.js", "tuner.js")
     _css = asset("shared.css", "pictures.css", "tuner.css")
     _spec = traitlets.Dict().tag(sync=True)
     """What never changes: names, goals, where in `_points` each curve stands."""
@@ -297,8 +297,8 @@ class ThresholdTuner(Panel):
             "thresholds": [_number(limit) for limit in tuning.thresholds],
             "proposed": [_number(tier.asked) for tier in tuning.proposed],
             "looked_at": number,
-            "undo": tuning.can_undo,
-            "redo": tuning.can_redo,
+            "undo": tuning.history.can_undo,
+            "redo": tuning.history.can_redo,
             "points": {place: _point_document(tuning.point(place)) for place in self._tiers_of(category)},
             "load": _load_document(tuning.load()),
         }

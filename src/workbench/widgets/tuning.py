@@ -28,12 +28,12 @@ from workbench.evaluation.thresholds import (
     write_draft,
 )
 from workbench.records import Draft, Rejection
+from workbench.widgets.history import History
 
 MOST_POINTS = 4096
 """Of one curve, beyond the points that are asked for."""
 
 _MOST_POINTS_IN_ALL = 1_200_000
-_MOST_STEPS = 500
 _MOST_CACHED = 256
 
 Thresholds = tuple[float | None, ...]
@@ -71,20 +71,10 @@ class Tuning:
         self.curves = OperatingCurves(tune, goals, rule)
         self.thresholds: Thresholds = tuple(tier.asked for tier in self.proposed)
         self.routing = Routing(self.curves, self.thresholds)
-        self._past: list[Thresholds] = []
-        self._future: list[Thresholds] = []
+        self.history = History[tuple[Thresholds, Thresholds]]()
+        """Of (before, after)."""
         self._kept: Thresholds = self.thresholds
         self._points: dict[tuple[int, float], OperatingPoint] = {}
-
-    @property
-    def can_undo(self) -> bool:
-        """There is a step to take back."""
-        return bool(self._past)
-
-    @property
-    def can_redo(self) -> bool:
-        """There is a step that was taken back."""
-        return bool(self._future)
 
     def move(self, number: int, threshold: float | None, *, keep: bool = True) -> None:
         """Set the threshold of one tier, as a step that can be undone; `keep=False` while it is still being dragged.
@@ -102,15 +92,13 @@ class Tuning:
 
     def undo(self) -> None:
         """Back to the thresholds before the last step; nothing where there is none."""
-        if self._past:
-            self._future.append(self._kept)
-            self._restore(self._past.pop())
+        if step := self.history.undo():
+            self._restore(step[0])
 
     def redo(self) -> None:
         """The step that was taken back last, again; nothing where there is none."""
-        if self._future:
-            self._past.append(self._kept)
-            self._restore(self._future.pop())
+        if step := self.history.redo():
+            self._restore(step[1])
 
     def propose(self, number: int, at_least: float | None = None) -> str:
         """Move one tier to where it reaches its goal, or `at_least` in its place, on tune.
@@ -248,9 +236,7 @@ class Tuning:
 
     def _keep(self) -> None:
         if self._kept != self.thresholds:
-            self._past.append(self._kept)
-            del self._past[:-_MOST_STEPS]
-            self._future.clear()
+            self.history.did((self._kept, self.thresholds))
             self._kept = self.thresholds
 
     def _restore(self, thresholds: Thresholds) -> None:

@@ -89,7 +89,7 @@ class GalleryView {
     const bar = (...parts) => make("div", { class: "wb-row wb-gallery-bar" }, ...parts);
     root.append(
       make("header", { class: "wb-row" }, make("h3", {}, make("bdi", {}, spec.title)),
-        spec.note ? make("span", { class: "wb-mark wb-gallery-note" }, make("bdi", {}, spec.note)) : null),
+        spec.note ? make("span", { class: "wb-mark wb-split wb-gallery-note" }, make("bdi", {}, spec.note)) : null),
       bar(make("label", {}, "Find", this.query), make("label", {}, "Sort", this.sort), this.direction, make("label", {}, "Pictures", sizes)),
       panel,
       bar(this.count, this.all, this.inverted, this.none, this.large),

@@ -142,3 +142,11 @@ function pictureFrame(root, id) {
   const found = [...root.querySelectorAll(".wb-picture")].find((picture) => picture.dataset.id === id);
   return found ? found.querySelector(".wb-picture-frame") : null;
 }
+
+/** A section with a head and a strip of pictures, which has it as `part`. */
+function makeStrip(session, name, label, empty) {
+  const place = make("div", { class: name });
+  const strip = new PictureStrip(session, place, { size: 84, empty });
+  strip.part = make("section", { "aria-label": label }, make("h5", {}, label), place);
+  return strip;
+}

@@ -4,29 +4,6 @@
 const SHAPES = ["circle", "diamond", "square", "up", "down"];
 const SYMBOLS = { circle: "●", diamond: "◆", square: "■", up: "▲", down: "▼" };
 
-/** The shortest decimal that is the same binary32. */
-function shortest(value) {
-  const single = Math.fround(value);
-  for (let digits = 1; digits <= 9; digits += 1) {
-    const text = Number(single.toPrecision(digits));
-    if (Math.fround(text) === single) return String(text);
-  }
-  return String(single);
-}
-
-/** The place of the value nearest to `wanted` among rising ones; −1 where there are none. */
-function nearestPlace(rising, wanted) {
-  let low = 0;
-  let high = rising.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (rising[middle] < wanted) low = middle + 1;
-    else high = middle;
-  }
-  if (low === rising.length) return low - 1;
-  return low > 0 && wanted - rising[low - 1] < rising[low] - wanted ? low - 1 : low;
-}
-
 /** A curve's columns, as views of the bytes that hold them all. */
 function unpackCurve(buffer, place, bins) {
   const { start, count, positives } = place;
@@ -55,8 +32,8 @@ class Tuner {
     this.tiersOf = new Map(this.spec.categories.map((name) => [name, []]));
     this.spec.tiers.forEach((tier, number) => this.tiersOf.get(tier.category).push(number));
     this.named = this.spec.categories.filter((name) => this.tiersOf.get(name).length);
-    this.queue = [];
-    this.busy = false;
+    this.moves = new Moves(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
+    this.layers = new Layers();
     this.acting = 0;
     this.takeState();
     this.build();
@@ -73,11 +50,10 @@ class Tuner {
 
   takeState() {
     this.state = this.model.get("_state");
-    const moving = new Set(this.queue.map((move) => move.tier));
-    if (this.dragging !== undefined) moving.add(this.dragging);
     const before = this.thresholds;
-    this.thresholds = this.state.thresholds.map((limit, number) => (moving.has(number) ? before[number] : limit));
-    if (this.tier === undefined || !moving.size) this.tier = this.state.looked_at;
+    const isMoving = (number) => number === this.dragging || this.moves.has(number);
+    this.thresholds = this.state.thresholds.map((limit, number) => (isMoving(number) ? before[number] : limit));
+    if (this.tier === undefined || !(this.moves.waiting || this.dragging !== undefined)) this.tier = this.state.looked_at;
   }
 
   get category() {
@@ -127,30 +103,12 @@ class Tuner {
 
   // Moving
 
-  /** Moves a threshold at once here, and then in the kernel; moves of one drag that nobody has seen yet are dropped. */
+  /** Moves a threshold at once here, and then in the kernel. */
   move(number, limit, keep) {
     this.thresholds[number] = limit;
-    const last = this.queue[this.queue.length - 1];
-    if (last && last.tier === number && !last.keep && !last.sent) this.queue.pop();
-    this.queue.push({ tier: number, threshold: limit, keep, sent: false });
     this.figures.classList.add("wb-tuner-stale"); // also the load, which every tier moves
-    this.pump();
+    this.moves.push(number, { tier: number, threshold: limit, keep });
     this.drawMoved();
-  }
-
-  pump() {
-    if (this.busy || !this.queue.length) return;
-    this.busy = true;
-    const [move] = this.queue;
-    move.sent = true;
-    const done = () => {
-      this.queue.shift();
-      this.busy = false;
-      if (this.queue.length) this.pump();
-      else this.onState();
-      if (move.keep) this.refreshPictures();
-    };
-    this.session.ask("move", { tier: move.tier, threshold: move.threshold, keep: move.keep }).then(done, done);
   }
 
   step(by) {
@@ -231,14 +189,20 @@ class Tuner {
     this.undoButton = button("↶ Undo", "Take back the last step (z)", () => this.act("undo"), "undo");
     this.redoButton = button("↷ Redo", "Do it again (y)", () => this.act("redo"), "redo");
     const all = button("Propose all", "Every tier back to where drafting puts it", () => this.act("propose_all"), "all");
-    const head = make("header", { class: "wb-row wb-tuner-head" },
+    const head = make("header", { class: "wb-row" },
       make("h3", {}, spec.title),
-      make("span", { class: "wb-mark wb-tuner-split", title: spec.measured_on }, `△ ${spec.measured_on}`),
+      make("span", { class: "wb-mark wb-split", title: spec.measured_on }, `△ ${spec.measured_on}`),
       make("span", { class: "wb-soft" }, `${spec.images.toLocaleString("en")} images · ${spec.rejection}`),
-      make("span", { class: "wb-tuner-space" }), this.undoButton, this.redoButton, all);
+      make("span", { class: "wb-space" }), this.undoButton, this.redoButton, all);
     root.append(head, make("div", { class: "wb-tuner-body" }, this.buildMany(), this.buildLarge(), this.buildFigures()));
-    root.append(this.buildPictures(), this.buildDraft(), status, this.buildKeys());
-    root.addEventListener("keydown", (event) => this.onKey(event));
+    root.append(this.buildPictures(), this.buildDraft(), status, listKeys([
+      ["← →", "one score lower, higher (with Shift: ten)"], ["Home End", "lowest, highest score"], ["z y", "undo, redo"],
+      ["p", "propose for the goal"], ["o", "never fire"], ["t", "next tier"], ["b n", "previous, next category"],
+    ]));
+    onLetters(root, {
+      z: ({ shiftKey }) => this.act(shiftKey ? "redo" : "undo"), y: () => this.act("redo"), p: () => this.propose(),
+      o: () => this.neverFire(), t: () => this.nextTier(), n: () => this.neighbour(1), b: () => this.neighbour(-1),
+    });
   }
 
   buildMany() {
@@ -278,37 +242,18 @@ class Tuner {
   }
 
   buildLarge() {
-    const slider = (name, label, draw, drag) => {
-      const sheet = new Sheet(this.session, {
-        class: `wb-tuner-${name}`, role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": 0,
-        "aria-valuemax": 1,
-      }, draw);
-      const { canvas } = sheet;
-      canvas.addEventListener("pointerdown", (event) => {
-        if (event.button !== 0) return;
-        canvas.setPointerCapture(event.pointerId);
-        canvas.focus({ preventScroll: true });
-        this.grab(name, event);
-        drag(event, false);
+    const slider = (name, label, draw, drag) => makeSlider(
+      this.session, { class: `wb-tuner-${name}`, "aria-label": label, "aria-valuemax": 1 }, draw, {
+        drag, grab: (event) => this.grab(name, event), step: (by) => this.step(by), toEnd: (last) => this.toEnd(last),
+        drop: () => {
+          this.dragging = undefined;
+          this.announce();
+        },
+        cancel: () => {
+          this.move(this.dragging, this.thresholds[this.dragging], true);
+          this.dragging = undefined;
+        },
       });
-      canvas.addEventListener("pointermove", (event) => {
-        if (this.dragging !== undefined) drag(event, false);
-      });
-      const drop = (event) => {
-        if (this.dragging === undefined) return;
-        drag(event, true);
-        this.dragging = undefined;
-        this.announce();
-      };
-      canvas.addEventListener("pointerup", drop);
-      canvas.addEventListener("pointercancel", () => {
-        if (this.dragging === undefined) return;
-        this.move(this.dragging, this.thresholds[this.dragging], true);
-        this.dragging = undefined;
-      });
-      canvas.addEventListener("keydown", (event) => this.onSliderKey(event));
-      return sheet;
-    };
     this.curveSheet = slider("curve", "Threshold on the precision–recall curve",
       (context, width, height) => this.drawCurve(context, width, height), (event, keep) => this.dragCurve(event, keep));
     this.histogramSheet = slider("histogram", "Threshold on the scores",
@@ -341,16 +286,10 @@ class Tuner {
   }
 
   buildPictures() {
-    const strip = (name, label) => {
-      const place = make("div", { class: `wb-tuner-${name}` });
-      const part = make("section", { "aria-label": label }, make("h5", {}, label), place);
-      return [part, new PictureStrip(this.session, place, { size: 84, empty: "No pictures." })];
-    };
-    const [above, aboveStrip] = strip("above", "At or above the threshold: mistakes first, then the nearest");
-    const [below, belowStrip] = strip("below", "Below the threshold: mistakes first, then the nearest");
-    this.aboveStrip = aboveStrip;
-    this.belowStrip = belowStrip;
-    return make("div", { class: "wb-tuner-pictures" }, above, below);
+    const strip = (name, label) => makeStrip(this.session, `wb-tuner-${name}`, label, "No pictures.");
+    this.aboveStrip = strip("above", "At or above the threshold: mistakes first, then the nearest");
+    this.belowStrip = strip("below", "Below the threshold: mistakes first, then the nearest");
+    return make("div", { class: "wb-two" }, this.aboveStrip.part, this.belowStrip.part);
   }
 
   buildDraft() {
@@ -368,43 +307,7 @@ class Tuner {
       make("button", { type: "button", class: "wb-tuner-write", onclick: write }, "Write draft"), path, told);
   }
 
-  buildKeys() {
-    const keys = [["← →", "one score lower, higher (with Shift: ten)"], ["Home End", "lowest, highest score"],
-      ["z y", "undo, redo"], ["p", "propose for the goal"], ["o", "never fire"], ["t", "next tier"],
-      ["b n", "previous, next category"]];
-    const rows = keys.map(([key, words]) => make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, key)), make("td", {}, words)));
-    return make("details", { class: "wb-soft wb-tuner-keys" }, make("summary", {}, "Keys"), make("table", {}, ...rows));
-  }
-
-  // Keys and pointers
-
-  onKey(event) {
-    const typing = event.target.closest("input, select, textarea, dialog");
-    const control = event.ctrlKey || event.metaKey;
-    const actions = {
-      z: () => this.act(event.shiftKey ? "redo" : "undo"), y: () => this.act("redo"), p: () => this.propose(),
-      o: () => this.neverFire(), t: () => this.nextTier(), n: () => this.neighbour(1), b: () => this.neighbour(-1),
-    };
-    const key = event.key.toLowerCase();
-    const known = control ? key === "z" || key === "y" : key in actions;
-    if (typing || event.altKey || !known) return;
-    event.preventDefault();
-    event.stopPropagation();
-    actions[key]();
-  }
-
-  onSliderKey(event) {
-    const far = event.shiftKey ? 10 : 1;
-    const actions = {
-      ArrowLeft: () => this.step(-far), ArrowDown: () => this.step(-far), ArrowRight: () => this.step(far),
-      ArrowUp: () => this.step(far), PageDown: () => this.step(-10), PageUp: () => this.step(10),
-      Home: () => this.toEnd(false), End: () => this.toEnd(true),
-    };
-    if (!(event.key in actions) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    actions[event.key]();
-  }
+  // Pointers
 
   /** Begins a drag: of the tier whose mark is under the pointer, else of the one that is looked at. */
   grab(name, event) {
@@ -421,15 +324,7 @@ class Tuner {
 
   dragCurve(event, keep) {
     const { thresholds, recall, precision } = this.curveOf(this.dragging);
-    let found = -1;
-    let least = Infinity;
-    for (let place = 0; place < thresholds.length; place += 1) {
-      const away = (this.plot.x(recall[place]) - event.offsetX) ** 2 + (this.plot.y(precision[place]) - event.offsetY) ** 2;
-      if (away < least) {
-        least = away;
-        found = place;
-      }
-    }
+    const found = nearestPoint(thresholds.length, (place) => this.plot.x(recall[place]), (place) => this.plot.y(precision[place]), event);
     if (found >= 0) this.dragTo(thresholds[found], keep);
   }
 
@@ -457,7 +352,7 @@ class Tuner {
   showCategory() {
     this.title.replaceChildren(make("bdi", {}, this.category));
     for (const [name, { button }] of this.small) button.setAttribute("aria-pressed", String(name === this.category));
-    this.layers = {};
+    this.layers.clear();
     this.inputs = new Map();
     const rows = this.tiersOf.get(this.category).map((number, place) => {
       const tier = this.spec.tiers[number];
@@ -466,16 +361,13 @@ class Tuner {
         type: "button", class: "wb-tuner-tier", onclick: () => this.select(number),
         title: `${tier.kind} action, fires where ${tier.scope === "assigned" ? "the category scores highest" : "its score is high enough"}`,
       }, `${SYMBOLS[shape]} `, make("bdi", {}, tier.action));
-      const input = make("input", {
-        class: "wb-tuner-threshold", inputmode: "decimal", size: 10, "aria-label": `Threshold of ${tier.action}`,
-        oninput: () => { input.dataset.typing = ""; }, onfocus: () => this.select(number),
-        onchange: () => this.typed(number, input),
-        onkeydown: (event) => {
-          if (event.key !== "Escape" && event.key !== "Enter") return;
-          if (event.key === "Enter") this.typed(number, input);
-          else delete input.dataset.typing;
-          this.showThresholds();
-          event.stopPropagation();
+      const input = makeField(this.session, {
+        class: "wb-tuner-threshold", "aria-label": `Threshold of ${tier.action}`, onfocus: () => this.select(number),
+      }, {
+        parse: (text) => this.parse(number, text), show: () => this.showThresholds(),
+        take: (limit) => {
+          this.move(number, limit, true);
+          this.announce();
         },
       });
       const walk = (text, by, words) => make("button", {
@@ -507,25 +399,15 @@ class Tuner {
     }
   }
 
-  typed(number, input) {
-    if (!("typing" in input.dataset)) return;
-    const text = input.value.trim().replace(",", ".");
-    if (text === "" || text === "never") {
-      delete input.dataset.typing;
-      this.move(number, null, true);
-      return;
-    }
+  /** The threshold that a text says, null for never; throws what is wrong with it. */
+  parse(number, text) {
+    if (text === "" || text === "never") return null;
     const value = Number(text);
     const { floor } = this.spec.tiers[number];
     if (!Number.isFinite(value) || Math.fround(value) < Math.fround(floor) || value > 1) {
-      input.setAttribute("aria-invalid", "true");
-      this.session.showError(`${text}: a threshold is a number between ${shortest(floor)} and 1`);
-      return;
+      throw new Error(`${text}: a threshold is a number between ${shortest(floor)} and 1`);
     }
-    delete input.dataset.typing;
-    this.session.showError("");
-    this.move(number, Math.fround(value), true);
-    this.announce();
+    return Math.fround(value);
   }
 
   showState() {
@@ -539,10 +421,7 @@ class Tuner {
     for (const [number, { pick, input, told }] of this.inputs) {
       const limit = this.thresholds[number];
       pick.setAttribute("aria-pressed", String(number === this.tier));
-      if (!("typing" in input.dataset)) { // what is being typed stands until it is taken, mended or given up
-        input.value = limit === null ? "never" : shortest(limit);
-        input.removeAttribute("aria-invalid");
-      }
+      showField(input, limit === null ? "never" : shortest(limit));
       told.textContent = this.verdictOf(number);
     }
     const tier = this.spec.tiers[this.tier];
@@ -612,7 +491,7 @@ class Tuner {
       parts.push(this.listed("Missed because", "missed", exact.missed, exact.missed_more));
     }
     parts.push(...this.loadParts());
-    this.figures.classList.toggle("wb-tuner-stale", this.queue.length > 0 || this.acting > 0 || (Boolean(point) && !exact));
+    this.figures.classList.toggle("wb-tuner-stale", this.moves.waiting || this.acting > 0 || (Boolean(point) && !exact));
     this.figures.replaceChildren(...parts);
   }
 
@@ -664,7 +543,7 @@ class Tuner {
 
   drawAll() {
     if (!this.curveSheet) return;
-    this.layers = {};
+    this.layers.clear();
     this.drawLarge();
     for (const small of this.small.values()) small.sheet.repaint();
   }
@@ -682,21 +561,6 @@ class Tuner {
     this.showFigures();
   }
 
-  /** What does not move is drawn once and kept as a picture. */
-  layer(name, context, width, height, draw) {
-    const key = `${width}×${height}·${context.canvas.width}·${this.tier}·${this.session.dark}`;
-    if (this.layers[name]?.key !== key) {
-      const canvas = document.createElement("canvas");
-      canvas.width = context.canvas.width;
-      canvas.height = context.canvas.height;
-      const own = canvas.getContext("2d");
-      own.scale(canvas.width / width, canvas.height / height);
-      draw(own);
-      this.layers[name] = { key, canvas };
-    }
-    context.drawImage(this.layers[name].canvas, 0, 0, width, height);
-  }
-
   drawCurve(context, width, height) {
     const [left, right, top, bottom] = [44, width - 12, 10, height - 34];
     this.plot = {
@@ -704,7 +568,7 @@ class Tuner {
       x: (recall) => left + (right - left) * recall,
       y: (precision) => bottom - (bottom - top) * precision,
     };
-    this.layer("curve", context, width, height, (own) => this.drawAxes(own, [left, right, top, bottom]));
+    this.layers.draw("curve", this.look, context, width, height, (own) => this.drawLines(own, [left, right, top, bottom]));
     const { colours } = this.session;
     this.tiersOf.get(this.category).forEach((number, place) => {
       const point = this.pointOf(number);
@@ -722,38 +586,23 @@ class Tuner {
         context.lineTo(this.plot.x(exact.recall[2]), y);
         context.stroke();
       }
-      drawShape(context, SHAPES[place % SHAPES.length], x, y, number === this.tier ? 7 : 5, colours, number === this.tier);
+      drawMark(context, SHAPES[place % SHAPES.length], x, y, number === this.tier ? 7 : 5, colours, number === this.tier);
     });
   }
 
-  drawAxes(context, [left, right, top, bottom]) {
+  /** Of what the layers are. */
+  get look() {
+    return `${this.tier}·${this.session.dark}`;
+  }
+
+  drawLines(context, frame) {
     const { colours } = this.session;
     const { plot } = this;
-    context.font = "11px system-ui, sans-serif";
-    context.lineWidth = 1;
-    for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
-      context.strokeStyle = colours.line;
-      context.beginPath();
-      context.moveTo(plot.x(tick), top);
-      context.lineTo(plot.x(tick), bottom);
-      context.moveTo(left, plot.y(tick));
-      context.lineTo(right, plot.y(tick));
-      context.stroke();
-      context.fillStyle = colours.soft;
-      context.textAlign = "center";
-      context.fillText(String(tick), plot.x(tick), bottom + 14);
-      context.textAlign = "right";
-      context.fillText(String(tick), left - 6, plot.y(tick) + 4);
-    }
-    context.textAlign = "right";
-    context.fillText("recall", right, bottom + 28);
-    context.save();
-    context.translate(11, top);
-    context.rotate(-Math.PI / 2);
-    context.fillText(this.spec.in_production ? "precision in production" : "precision", 0, 0);
-    context.restore();
+    const [left] = frame;
+    drawUnitSquare(context, colours, frame, "recall", this.spec.in_production ? "precision in production" : "precision");
     this.drawRegions(context, left);
-    this.drawGoal(context, [left, right, top, bottom]);
+    const { metric, at_least: least } = this.spec.tiers[this.tier];
+    drawGoal(context, colours, frame, { words: "goal", ...(metric === "precision" ? { y: plot.y(least) } : { x: plot.x(least) }) });
     const drawn = new Set();
     const own = this.tiersOf.get(this.category);
     for (const number of [...own].sort((a, b) => (a === this.tier) - (b === this.tier))) {
@@ -763,37 +612,16 @@ class Tuner {
       drawn.add(place);
       context.strokeStyle = main ? colours.first : colours.soft;
       context.lineWidth = main ? 2 : 1;
-      traceSteps(context, this.curves[place], plot.x, plot.y);
+      traceCurve(context, this.curves[place], plot.x, plot.y);
     }
     const other = this.others[this.spec.tiers[this.tier].curve];
     if (other) {
       context.setLineDash([6, 4]);
       context.strokeStyle = colours.second;
       context.lineWidth = 1.6;
-      traceSteps(context, other, plot.x, plot.y);
+      traceCurve(context, other, plot.x, plot.y);
       context.setLineDash([]);
     }
-  }
-
-  drawGoal(context, [left, right, top, bottom]) {
-    const { metric, at_least: least } = this.spec.tiers[this.tier];
-    const { colours } = this.session;
-    context.strokeStyle = colours.soft;
-    context.fillStyle = colours.soft;
-    context.setLineDash([3, 3]);
-    context.beginPath();
-    if (metric === "precision") {
-      context.moveTo(left, this.plot.y(least));
-      context.lineTo(right, this.plot.y(least));
-    } else {
-      context.moveTo(this.plot.x(least), top);
-      context.lineTo(this.plot.x(least), bottom);
-    }
-    context.stroke();
-    context.setLineDash([]);
-    context.textAlign = metric === "precision" ? "left" : "right";
-    if (metric === "precision") context.fillText("goal", left + 4, this.plot.y(least) - 4);
-    else context.fillText("goal", this.plot.x(least) - 4, bottom - 6);
   }
 
   certificates() {
@@ -823,8 +651,14 @@ class Tuner {
       scoreX: (score) => left + (right - left) * score,
       scoreAt: (x) => Math.min(1, Math.max(0, (x - left) / (right - left))),
     };
-    this.layer("histogram", context, width, height, (own) => this.drawBars(own, [left, right, top, bottom]));
     const { colours } = this.session;
+    this.layers.draw("histogram", this.look, context, width, height, (own) => {
+      const { histogram } = this.curveOf(this.tier);
+      const { bins } = this.spec;
+      const sides = [0, 1, 2].map((kind) => histogram.subarray(kind * bins, (kind + 1) * bins));
+      const fills = [colours.first, hatch(own, colours.soft, "lines"), hatch(own, colours.soft, "dots")];
+      drawBars(own, colours, [left, right, top, bottom], sides, fills);
+    });
     this.tiersOf.get(this.category).forEach((number, place) => {
       const limit = this.thresholds[number];
       if (limit === null) return;
@@ -835,42 +669,8 @@ class Tuner {
       context.moveTo(x, top);
       context.lineTo(x, bottom);
       context.stroke();
-      drawShape(context, SHAPES[place % SHAPES.length], x, top + 5, number === this.tier ? 6 : 4, colours, number === this.tier);
+      drawMark(context, SHAPES[place % SHAPES.length], x, top + 5, number === this.tier ? 6 : 4, colours, number === this.tier);
     });
-  }
-
-  drawBars(context, [left, right, top, bottom]) {
-    const { colours } = this.session;
-    const { bins } = this.spec;
-    const { histogram } = this.curveOf(this.tier);
-    let most = 1;
-    for (let bin = 0; bin < bins; bin += 1) most = Math.max(most, histogram[bin] + histogram[bins + bin] + histogram[2 * bins + bin]);
-    const y = (count) => bottom - ((bottom - top) * Math.log1p(count)) / Math.log1p(most);
-    const fills = [colours.first, hatch(context, colours.soft, "lines"), hatch(context, colours.soft, "dots")];
-    const wide = (right - left) / bins;
-    context.strokeStyle = colours.soft;
-    context.lineWidth = 0.6;
-    for (let bin = 0; bin < bins; bin += 1) {
-      let below = 0;
-      for (let kind = 0; kind < 3; kind += 1) {
-        const count = histogram[kind * bins + bin];
-        if (!count) continue;
-        const [low, high] = [y(below), y(below + count)];
-        context.fillStyle = fills[kind];
-        context.fillRect(left + bin * wide, high, wide - 1, low - high);
-        if (kind) context.strokeRect(left + bin * wide, high, wide - 1, low - high);
-        below += count;
-      }
-    }
-    context.fillStyle = colours.soft;
-    context.font = "11px system-ui, sans-serif";
-    for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
-      context.textAlign = tick === 1 ? "right" : tick === 0 ? "left" : "center";
-      context.fillText(String(tick), this.plot.scoreX(tick), bottom + 14);
-    }
-    context.textAlign = "right";
-    context.fillText(most.toLocaleString("en"), left - 6, top + 9);
-    context.fillText("0", left - 6, bottom);
   }
 
   drawSmall(context, width, height, name) {
@@ -885,11 +685,11 @@ class Tuner {
     const last = own[own.length - 1];
     context.strokeStyle = colours.first;
     context.lineWidth = 1.4;
-    traceSteps(context, this.curveOf(last), x, y, 160);
+    traceCurve(context, this.curveOf(last), x, y, 160);
     own.forEach((number, place) => {
       const point = this.pointOf(number);
       if (point && point.precision !== null && !Number.isNaN(point.precision)) {
-        drawShape(context, SHAPES[place % SHAPES.length], x(point.recall), y(point.precision), 3.5, colours, true);
+        drawMark(context, SHAPES[place % SHAPES.length], x(point.recall), y(point.precision), 3.5, colours, true);
       }
     });
     const point = this.pointOf(last);
@@ -899,67 +699,11 @@ class Tuner {
   }
 }
 
-/** The curve as stairs (nothing between two points is interpolated), through at most `most` of its points. */
-function traceSteps(context, curve, x, y, most = Infinity) {
-  const { recall, precision } = curve;
-  const many = recall.length;
-  const stride = Math.max(1, Math.ceil(many / most));
-  context.beginPath();
-  let before = null;
-  for (let place = 0; place < many; place += place + stride < many || place === many - 1 ? stride : many - 1 - place) {
-    if (Number.isNaN(precision[place]) || Number.isNaN(recall[place])) continue;
-    const [px, py] = [x(recall[place]), y(precision[place])];
-    if (before === null) context.moveTo(px, py);
-    else {
-      context.lineTo(px, before);
-      context.lineTo(px, py);
-    }
-    before = py;
-  }
-  if (before !== null) context.lineTo(x(0), before);
+/** A curve from recall to precision, and on to recall 0. */
+function traceCurve(context, { recall, precision }, x, y, most) {
+  const last = traceStairs(context, recall.length, (place) => [x(recall[place]), y(precision[place])], most);
+  if (last !== null) context.lineTo(x(0), last);
   context.stroke();
-}
-
-function drawShape(context, shape, x, y, size, colours, filled) {
-  const corners = {
-    diamond: [[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]], square: [[-1, -1], [1, -1], [1, 1], [-1, 1]],
-    up: [[0, -1.2], [1.1, 0.9], [-1.1, 0.9]], down: [[0, 1.2], [1.1, -0.9], [-1.1, -0.9]],
-  };
-  context.beginPath();
-  if (shape === "circle") context.arc(x, y, size, 0, 2 * Math.PI);
-  else corners[shape].forEach(([dx, dy], place) => context[place ? "lineTo" : "moveTo"](x + dx * size, y + dy * size));
-  context.closePath();
-  context.fillStyle = filled ? colours.second : colours.ground;
-  context.fill();
-  context.strokeStyle = filled ? colours.ground : colours.second;
-  context.lineWidth = 1.5;
-  context.stroke();
-}
-
-const HATCHES = new Map();
-
-/** A pattern that tells without colour: "lines" or "dots". */
-function hatch(context, colour, kind) {
-  const key = `${colour} ${kind}`;
-  if (!HATCHES.has(key)) {
-    const tile = document.createElement("canvas");
-    tile.width = 6;
-    tile.height = 6;
-    const own = tile.getContext("2d");
-    own.strokeStyle = colour;
-    own.fillStyle = colour;
-    if (kind === "dots") own.fillRect(2, 2, 2, 2);
-    else {
-      own.beginPath();
-      for (const at of [-6, 0, 6]) {
-        own.moveTo(at, 6);
-        own.lineTo(at + 6, 0);
-      }
-      own.stroke();
-    }
-    HATCHES.set(key, tile);
-  }
-  return context.createPattern(HATCHES.get(key), "repeat");
 }
 
 export default {
