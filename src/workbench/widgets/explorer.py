@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -381,25 +381,28 @@ class RejectionExplorer(Panel):
 
     def move(self, threshold: float | None) -> None:
         """Set the threshold, or None for rejecting nothing by the signal. Raises ConfigError for the value."""
-        self._after(lambda: self.exploration.move(threshold))
+        with self.changing():
+            self.exploration.move(threshold)
 
     def choose(self, signal: str) -> None:
         """Look at another signal, at no more known images rejected than now. Raises ConfigError for the signal."""
-        self._after(lambda: self.exploration.choose(signal))
+        with self.changing():
+            self.exploration.choose(signal)
 
     def propose(self) -> str:
         """Move to where the goals are reached on tune; the reason in words where nothing can be proposed."""
-        reason = self.exploration.propose()
-        self._mirror()
-        return reason
+        with self.changing():
+            return self.exploration.propose()
 
     def undo(self) -> None:
         """Take back the last step."""
-        self._after(self.exploration.undo)
+        with self.changing():
+            self.exploration.undo()
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self._after(self.exploration.redo)
+        with self.changing():
+            self.exploration.redo()
 
     def point(self) -> WorkingPoint:
         """Exact counts of the rule as it stands."""
@@ -462,8 +465,8 @@ class RejectionExplorer(Panel):
         known, unknown = counts[0], counts[1:].sum(axis=0)
         look: dict[str, Any] = {"facecolor": theme.ground, "edgecolor": theme.soft, "linewidth": 0.7, "hatch": "////"}
         handles: list[Any] = [
-            ax.bar(edges[:-1], known, edges[1], align="edge", color=theme.first),
-            ax.bar(edges[:-1], unknown, edges[1], known, align="edge", **look),
+            ax.stairs(known, edges, fill=True, color=theme.first),
+            ax.stairs(known + unknown, edges, baseline=known, fill=True, **look),
         ]
         if state.threshold is not None:
             ax.axvline(state.threshold, color=theme.second, linewidth=1.6)
@@ -535,16 +538,13 @@ class RejectionExplorer(Panel):
             "more": [max(0, len(table) - _MOST_SOURCES), len(table.columns) - len(names)],
         }
 
-    def _after(self, step: Callable[[], None]) -> None:
-        step()
-        self._mirror()
-
     def _move(self, content: Mapping[str, Any]) -> None:
         limit, signal = content.get("threshold"), content.get("signal")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
             raise InputError(f"{limit!r} is no threshold")
         if signal == self.exploration.signal:  # else it was asked before the signal changed
-            self._after(lambda: self.exploration.move(limit, keep=bool(content.get("keep", True))))
+            with self.changing():
+                self.exploration.move(limit, keep=bool(content.get("keep", True)))
 
     def _near(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         accepted, rejected = self.exploration.near(_most(content))

@@ -555,41 +555,40 @@ class Gallery(Panel):
         ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
     ) -> None:
         """Show the rows that pass; see `Rows.filter`."""
-        self.rows.filter(query, choices, ranges)
-        self._mirror()
+        with self.changing():
+            self.rows.filter(query, choices, ranges)
 
     def sort(self, column: str | None, *, ascending: bool = True) -> None:
         """Order the rows; see `Rows.sort`."""
-        self.rows.sort(column, ascending=ascending)
-        self._mirror()
+        with self.changing():
+            self.rows.sort(column, ascending=ascending)
 
     def select(self, image_ids: Iterable[str]) -> None:
         """Select these images and no others. Raises InputError for one that is not there."""
-        self.rows.select(image_ids)
-        self._mirror()
+        with self.changing():
+            self.rows.select(image_ids)
 
     def label(self, label: str | None = None, note: str | None = None) -> int:
         """Give the selected images a label, a note or both; see `Rows.label`."""
-        changed = self.rows.label(label, note)
-        self._mirror()
-        return changed
+        with self.changing():
+            return self.rows.label(label, note)
 
     def undo(self) -> None:
         """Take back the last labelling."""
-        self.rows.undo()
-        self._mirror()
+        with self.changing():
+            self.rows.undo()
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self.rows.redo()
-        self._mirror()
+        with self.changing():
+            self.rows.redo()
 
     def export(self, path: Path | str | None = None, which: Which = "selected") -> Path:
         """Write the rows, by default to `out`, and say where they are; see `Rows.export`."""
         target = self.out if path is None else Path(path)
-        self.rows.export(target, which)
-        self._saved = {"path": str(target), "images": len(self.rows.rows(which)), "which": which}
-        self._mirror()
+        with self.changing():
+            self.rows.export(target, which)
+            self._saved = {"path": str(target), "images": len(self.rows.rows(which)), "which": which}
         return target
 
     def describe(self) -> str:

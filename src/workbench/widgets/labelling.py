@@ -99,13 +99,13 @@ class LabelNext(Panel):
 
     def choose(self, power: float) -> None:
         """Set the power, in [0.5, 0.99]."""
-        self.labelling.choose(power)
-        self._mirror()
+        with self.changing():
+            self.labelling.choose(power)
 
     def write(self, path: Path | str | None = None) -> Path:
         """Write the queue, by default to `out`, and say where it is. Raises InputError as `write_queue` does."""
-        self.labelling.write(None if path is None else Path(path))
-        self._mirror()
+        with self.changing():
+            self.labelling.write(None if path is None else Path(path))
         assert self.labelling.written is not None  # noqa: S101 -- just written
         return self.labelling.written[0]
 
@@ -185,9 +185,8 @@ class LabelNext(Panel):
         return {"items": self._items(start, count)}
 
     def _write(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        new = self.labelling.write(Path(str(content.get("path") or self.labelling.out)))
-        self._mirror()
-        return {"new": new}
+        with self.changing():
+            return {"new": self.labelling.write(Path(str(content.get("path") or self.labelling.out)))}
 
 
 def _promise_document(promise: Wanted) -> dict[str, Any]:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import base64
 import html
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
 import traitlets
+from matplotlib.figure import Figure
 
 from workbench.errors import WorkbenchError
 from workbench.evaluation import figures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Answer = tuple[Mapping[str, Any], Sequence[bytes]]
 """What the browser is told: JSON, and binary buffers."""
@@ -38,7 +38,9 @@ def asset(*names: str) -> str:
 class Panel(anywidget.AnyWidget):
     """A widget that answers questions of its browser part, and shows something where there is no browser.
 
-    Subclasses set `_esm` and `_css` from `asset`, register handlers with `answer`, and give `describe` and `figure`.
+    Subclasses set `_esm` and `_css` from `asset`, register handlers with `answer`, and give `describe`, `figure` and
+    `_mirror`, which tells the browser how things stand. Questions come in a thread of their own, beside the cell that
+    runs: what changes or reads several things does so under `lock`.
     """
 
     _css = asset("shared.css")
@@ -47,12 +49,23 @@ class Panel(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
+        self.lock = threading.RLock()
         self._handlers: dict[str, Handler] = {}
         self.on_msg(self._receive)
 
     def answer(self, **handlers: Handler) -> None:
         """Register what answers the questions of these names."""
         self._handlers.update(handlers)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Around what changes the state: nobody else does so meanwhile, and the browser is told, unless it fails."""
+        with self.lock:
+            yield
+            self._mirror()
+
+    def _mirror(self) -> None:
+        raise NotImplementedError
 
     def describe(self) -> str:
         """What the widget shows, in plain words."""
@@ -69,7 +82,8 @@ class Panel(anywidget.AnyWidget):
     def _receive(self, _: object, content: Mapping[str, Any], buffers: object) -> None:
         number = content.get("number")
         try:
-            found = self._handlers[str(content["ask"])](content) or {}
+            with self.lock:
+                found = self._handlers[str(content["ask"])](content) or {}
             told, binary = found if isinstance(found, tuple) else (found, ())
             self._error = ""
         except Exception as error:

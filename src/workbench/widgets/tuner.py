@@ -97,7 +97,7 @@ class ThresholdTuner(Panel):
             undo=lambda _: self.undo(),
             redo=lambda _: self.redo(),
             propose=self._propose,
-            propose_all=lambda _: self._after(self.tuning.propose_all),
+            propose_all=lambda _: self.propose_all(),
             near=self._near,
             write=self._write,
             **Pictures(dataset).handlers(),
@@ -112,33 +112,43 @@ class ThresholdTuner(Panel):
     def move(self, category: str, action: str, threshold: float | None) -> None:
         """Set one threshold in [0, 1], or None for never. Raises KeyError for the tier, ConfigError for the value."""
         number = self.tuning.curves.number(category, action)
-        self._looked_at = number
-        self._after(lambda: self.tuning.move(number, threshold))
+        with self.changing():
+            self.tuning.move(number, threshold)
+            self._looked_at = number
 
     def undo(self) -> None:
         """Take back the last step."""
-        self._after(self.tuning.undo)
+        with self.changing():
+            self.tuning.undo()
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        self._after(self.tuning.redo)
+        with self.changing():
+            self.tuning.redo()
 
     def propose(self, category: str, action: str, at_least: float | None = None) -> str:
         """Move one tier to where it reaches its goal (or `at_least`) on tune; the reason in words where it cannot."""
         number = self.tuning.curves.number(category, action)
-        reason = self.tuning.propose(number, at_least)
-        self._looked_at = number
-        self._mirror()
+        with self.changing():
+            reason = self.tuning.propose(number, at_least)
+            self._looked_at = number
         return reason
+
+    def propose_all(self) -> None:
+        """Move every tier back to where drafting puts it."""
+        with self.changing():
+            self.tuning.propose_all()
 
     def draft(self) -> Draft:
         """The draft of the thresholds as they stand; where none was moved, the one that `workbench tune` writes."""
-        return self.tuning.draft()
+        with self.lock:
+            return self.tuning.draft()
 
     def write(self, path: Path | str | None = None) -> Path:
         """Write the draft, by default to `out`; `workbench release` tests it. Refuses to replace what is no draft."""
         target = self.out if path is None else Path(path)
-        self.tuning.write(target)
+        with self.lock:
+            self.tuning.write(target)
         return target
 
     def point(self, category: str, action: str) -> OperatingPoint | None:
@@ -147,7 +157,8 @@ class ThresholdTuner(Panel):
 
     def load(self) -> Load:
         """What becomes of arriving images."""
-        return self.tuning.load()
+        with self.lock:
+            return self.tuning.load()
 
     def frame(self) -> pd.DataFrame:
         """One row per tier."""
@@ -207,7 +218,7 @@ class ThresholdTuner(Panel):
         styles: list[dict[str, Any]] = [{"color": theme.first}, {**look, "hatch": "////"}, {**look, "hatch": "...."}]
         bottom, handles = np.zeros(BINS), []
         for row, style in zip(counts, styles, strict=True):
-            handles.append(ax.bar(edges[:-1], row, 1 / BINS, bottom, align="edge", **style))
+            handles.append(ax.stairs(bottom + row, edges, baseline=bottom, fill=True, **style))
             bottom += row
         for number in self._tiers_of(category):
             limit = self.tuning.thresholds[number]
@@ -303,26 +314,21 @@ class ThresholdTuner(Panel):
             "load": _load_document(tuning.load()),
         }
 
-    def _after(self, step: Any) -> None:
-        step()
-        self._mirror()
-
     def _move(self, content: Mapping[str, Any]) -> None:
         number, limit = self._checked(content), content.get("threshold")
-        if limit is not None and not isinstance(limit, int | float):
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
             raise InputError(f"{limit!r} is no threshold")
-        self._looked_at = number
-        self._after(lambda: self.tuning.move(number, limit, keep=bool(content.get("keep", True))))
+        with self.changing():
+            self.tuning.move(number, limit, keep=bool(content.get("keep", True)))
+            self._looked_at = number
 
     def _select(self, content: Mapping[str, Any]) -> None:
-        self._looked_at = self._checked(content)
-        self._mirror()
+        with self.changing():
+            self._looked_at = self._checked(content)
 
     def _propose(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._looked_at = self._checked(content)
-        reason = self.tuning.propose(self._looked_at, content.get("at_least"))
-        self._mirror()
-        return {"reason": reason}
+        category, tier = self.tuning.curves.tiers[self._checked(content)]
+        return {"reason": self.propose(category, tier.action, content.get("at_least"))}
 
     def _near(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         above, below = self.tuning.near(self._checked(content), min(int(content.get("most", 12)), 60))
