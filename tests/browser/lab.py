@@ -101,7 +101,7 @@ class Lab:
     def show(self, name: str) -> Page:
         """A notebook that is there already."""
         self.close()
-        self._page = page = self.browser.new_page(viewport={"width": 1500, "height": 1150})
+        self._page = page = self.browser.new_page(viewport={"width": 1500, "height": 1300})
         page.set_default_timeout(_WAIT_MS)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.goto(f"{self.address}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
@@ -181,7 +181,7 @@ def open_chromium() -> Iterator[Browser]:
 def serve_jupyterlab(folder: Path) -> Iterator[tuple[str, Path]]:
     """(address, folder of notebooks) of a JupyterLab in `folder` that knows neither the user's settings nor kernels."""
     notebooks = folder / "notebooks"
-    notebooks.mkdir()
+    notebooks.mkdir(exist_ok=True)
     quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false"}')

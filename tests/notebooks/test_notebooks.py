@@ -12,21 +12,29 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from browser.lab import Lab, open_chromium, serve_jupyterlab
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-FIGURES = {"01_dataset": 1, "02_approaches": 0, "03_evaluation": 8, "04_thresholds": 2, "07_release": 1}
+FIGURES = {"01_dataset": 1, "02_approaches": 0, "03_evaluation": 10, "04_thresholds": 2, "07_release": 1}
 """How many pictures each notebook shows."""
 
 
 @pytest.fixture(scope="module")
-def executed(store: Path, datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """By name, every notebook after it was run beside the others; a cell that fails ends it."""
+def project(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `datasets` and `notebooks`."""
     root = tmp_path_factory.mktemp("project")
     (root / "notebooks").mkdir()
     (root / "datasets").symlink_to(datasets, target_is_directory=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def executed(store: Path, project: Path) -> Mapping[str, Any]:
+    """By name, every notebook after it was run beside the others; a cell that fails ends it."""
     with pytest.MonkeyPatch.context() as environment:
         for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-            environment.setenv(name, str(root / name))  # neither the user's kernels nor his settings
-        return {path.stem: run_notebook(path, root / "notebooks") for path in NOTEBOOKS}
+            environment.setenv(name, str(project / name))  # neither the user's kernels nor his settings
+        return {path.stem: run_notebook(path, project / "notebooks") for path in NOTEBOOKS}
 
 
 def run_notebook(path: Path, folder: Path) -> Any:
@@ -74,3 +82,21 @@ def test_the_last_notebook_leaves_the_policy_and_decides_with_it(executed: Mappi
     assert any(result.startswith("('look 1 of 1', ") for result in shown)
     assert any(result.startswith("Decision(image_id='images/train/t-shirt/") for result in shown)
     assert any("accept" in result and "review" in result for result in shown)
+
+
+def test_thresholds_are_tuned_in_jupyterlab_where_the_notebook_ends(executed: Mapping[str, Any], project: Path) -> None:
+    with serve_jupyterlab(project) as (address, folder), open_chromium() as browser:
+        lab = Lab(address, folder, browser)
+        page = lab.show("04_thresholds")
+        lab.run_all()
+        page.wait_for_selector(".wb-tuner .wb-picture img[src]")
+        page.locator(".wb-tuner-small[title='coat']").click()
+        page.wait_for_function("() => document.querySelector('.wb-tuner-title').textContent === 'coat'")
+        before = lab.kernel("tuner.thresholds['coat', 'accept']")
+        page.locator(".wb-tuner-curve").press("Shift+ArrowLeft")
+        page.wait_for_function("() => document.querySelector('.wb-tuner-undo').ariaDisabled === 'false'")
+        page.wait_for_selector(".wb-tuner-stale", state="detached")
+        assert before != lab.kernel("tuner.thresholds['coat', 'accept']")
+        page.wait_for_timeout(1000)  # pictures follow a moment later
+        lab.screenshot("notebook-tuner", ".wb-tuner")
+        lab.close()
