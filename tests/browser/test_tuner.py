@@ -242,3 +242,26 @@ def test_what_python_moves_the_page_shows(tuner: Lab) -> None:
     tuner.page.wait_for_function("() => document.querySelector('.wb-tuner-title').textContent === 'square'")
     tuner.page.wait_for_function("() => document.querySelectorAll('.wb-tuner-threshold')[1].value === '0.75'")
     assert np.float32(0.75) == threshold(tuner, "square", "accept")
+
+
+KEPT = """
+from pathlib import Path
+from browser.things import PLAIN, goals_for, run_of, things
+from workbench.widgets.tuner import ThresholdTuner
+
+dataset = things(Path("things"), taxonomy=PLAIN)
+runs = run_of(dataset, approach="model-2"), run_of(dataset, 1.0, 6, approach="model-1")
+tuner = ThresholdTuner(runs[0], dataset, goals_for(PLAIN), against=runs[1], per_day=10_000)
+tuner
+"""
+
+
+def test_two_approaches_are_seen_on_the_same_axes(lab: Lab) -> None:
+    page = lab.open("tuner-kept", [KEPT])
+    lab.run_all()
+    page.locator(".wb-tuner-tier").nth(1).click()
+    settled(page)
+    page.wait_for_function("() => document.querySelectorAll('.wb-tuner .wb-picture img[src]').length === 24")
+    assert ["— model-2", "┄ model-1"] == page.locator(".wb-tuner-legend span").all_inner_texts()[-2:]
+    page.wait_for_timeout(400)
+    lab.screenshot("tuner-kept", ".wb-tuner")  # what README shows

@@ -512,11 +512,11 @@ class Tuner {
     const rows = load.actions.map(([name, [share, low, high], count]) => make("tr", {},
       make("th", { scope: "row" }, make("bdi", {}, name)),
       make("td", { class: "wb-number", "data-figure": `share ${name}`, title: `${count.toLocaleString("en")} of ${load.images.toLocaleString("en")}` }, percent(share)),
-      make("td", { class: "wb-soft wb-number" }, interval(low, high)), make("td", { class: "wb-soft" }, times(share))));
+      make("td", { class: "wb-soft wb-number" }, interval(low, high)), make("td", { class: "wb-soft wb-tuner-daily" }, times(share))));
     const [human, low, high] = load.human;
     rows.push(make("tr", { class: "wb-tuner-human" }, make("th", { scope: "row" }, "seen by people"),
       make("td", { class: "wb-number", "data-figure": "human" }, percent(human)),
-      make("td", { class: "wb-soft wb-number" }, interval(low, high)), make("td", { class: "wb-soft" }, times(human))));
+      make("td", { class: "wb-soft wb-number" }, interval(low, high)), make("td", { class: "wb-soft wb-tuner-daily" }, times(human))));
     const parts = [make("h5", {}, `What becomes of images (${load.basis})`), make("table", {}, make("tbody", {}, ...rows))];
     if (load.cost !== null) {
       parts.push(make("p", {}, "Expected cost of an image: ", make("b", { "data-figure": "cost" }, load.cost.toPrecision(4))));
