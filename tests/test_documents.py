@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -15,7 +16,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from workbench.canonical import binary32
-from workbench.documents import Range, Text, escape_pointer, from_document, json_schema, parse_json, to_document
+from workbench.documents import (
+    Range,
+    Text,
+    escape_pointer,
+    from_document,
+    json_schema,
+    parse_json,
+    to_document,
+    write_whole,
+)
 from workbench.errors import DocumentError
 from workbench.records import Digest, Name, Policy
 
@@ -362,3 +372,19 @@ def test_each_record_is_defined_once() -> None:
     definitions = json_schema(Thing, "thing")["$defs"]
     assert {"Thing", "Part"} == set(definitions)
     assert definitions["Thing"]["additionalProperties"] is False
+
+
+def test_a_file_is_written_whole_and_through_no_link_that_lies_in_its_folder(tmp_path: Path) -> None:
+    other, target = tmp_path / "other.txt", tmp_path / "new" / "folder" / "out.json"
+    other.write_text("precious")
+    target.parent.mkdir(parents=True)
+    (target.parent / "out.json.part").symlink_to(other)
+    target.symlink_to(other)
+    write_whole(b"content", target)
+    assert ("precious", b"content") == (other.read_text(), target.read_bytes())
+    assert not target.is_symlink()
+    with pytest.raises(IsADirectoryError):
+        write_whole(b"content", target.parent)
+    assert {"out.json", "out.json.part"} == {path.name for path in target.parent.iterdir()}
+    assert {"other.txt", "new"} == {path.name for path in tmp_path.iterdir()}
+    assert {"folder"} == {path.name for path in target.parent.parent.iterdir()}

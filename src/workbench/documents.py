@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
 import sys
 import types
 from collections import Counter
@@ -76,11 +77,16 @@ def write_document(document: Any, path: Path) -> None:
 
 
 def write_whole(content: bytes, path: Path) -> None:
-    """Write a file, and the folders above it, whole or not at all."""
+    """Write a file, and the folders above it, whole or not at all; through no link that lies in the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def from_document(record_type: type[Record], document: Any, pointer: str = "") -> Record:

@@ -146,6 +146,16 @@ class Lab:
             self.page.locator(selector).first.screenshot(path=path)
         return path
 
+    def screenshot_themes(self, name: str, selector: str) -> None:
+        """Pictures of one part in the light and in the dark theme, which must look different."""
+        pictures = set()
+        for theme in ("light", "dark"):
+            self.theme(theme)
+            self.page.wait_for_timeout(400)
+            pictures.add(self.screenshot(f"{name}-{theme}", selector).read_bytes())
+        self.theme("light")
+        assert 2 == len(pictures)
+
     def close(self) -> None:
         """Close the page; no script of it may have failed."""
         if self._page is not None:

@@ -17,7 +17,7 @@ from workbench.canonical import binary32
 from workbench.evaluation.intervals import upper_bound
 from workbench.evaluation.labelled import join
 from workbench.evaluation.thresholds import choose_rejection
-from workbench.widgets.explorer import Exploration
+from workbench.widgets.exploration import Exploration
 
 OPEN = """
 from pathlib import Path
@@ -228,12 +228,7 @@ def test_a_number_shows_its_pictures_labels_are_text_and_errors_are_seen(explore
     assert "1.7" == field.input_value()
     field.press("Escape")
     assert page.locator(".wb-error").is_hidden()
-    light = explorer.screenshot("explorer-light", ".wb-explorer").read_bytes()
-    explorer.theme("dark")
-    page.wait_for_timeout(400)
-    dark = explorer.screenshot("explorer-dark", ".wb-explorer").read_bytes()
-    explorer.theme("light")
-    assert light != dark
+    explorer.screenshot_themes("explorer", ".wb-explorer")
 
 
 def test_what_python_moves_the_page_shows(explorer: Lab) -> None:

@@ -31,11 +31,18 @@ dataset = things(Path("things"))
 tuner = ThresholdTuner(run_of(dataset), dataset, GOALS, against=run_of(dataset, 1.0, 6), per_day=10_000)
 tuner
 """
+SLOW = """
+import time
+
+def slow_down(tuning):
+    move = tuning.move
+    tuning.move = lambda *a, **k: (time.sleep(0.5), move(*a, **k))[1]
+"""
 
 
 @pytest.fixture
 def tuner(lab: Lab) -> Lab:
-    lab.open("tuner", [OPEN, "x = 1"])
+    lab.open("tuner", [OPEN, SLOW])
     lab.run_all()
     lab.page.wait_for_selector(".wb-tuner .wb-picture img[src]")
     return lab
@@ -219,13 +226,7 @@ def test_labels_are_text_errors_are_seen_and_both_themes_are_drawn(tuner: Lab) -
     settled(page)
     page.locator(".wb-tuner-tier").nth(1).click()
     settled(page)
-    page.wait_for_timeout(400)
-    light = tuner.screenshot("tuner-light", ".wb-tuner").read_bytes()
-    tuner.theme("dark")
-    page.wait_for_timeout(400)
-    dark = tuner.screenshot("tuner-dark", ".wb-tuner").read_bytes()
-    tuner.theme("light")
-    assert light != dark
+    tuner.screenshot_themes("tuner", ".wb-tuner")
 
 
 def test_a_picture_is_enlarged_and_closed_by_keys(tuner: Lab) -> None:
@@ -235,6 +236,27 @@ def test_a_picture_is_enlarged_and_closed_by_keys(tuner: Lab) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog.wb-enlarged", state="detached")
     assert page.evaluate("() => document.activeElement.classList.contains('wb-picture-frame')")
+
+
+def test_a_draft_that_is_written_and_a_step_that_is_undone_wait_for_every_move_before(tuner: Lab) -> None:
+    page, proposed = tuner.page, threshold(tuner)
+    tuner.kernel("slow_down(tuner.tuning)")
+    field = page.locator(".wb-tuner-threshold").first
+    for value in ("0.3", "0.4", "0.5"):
+        field.fill(value)
+        field.press("Enter")
+    page.locator(".wb-tuner-path").fill("waited.json")
+    page.locator(".wb-tuner-write").click()
+    page.locator(".wb-tuner-undo").click()
+    page.locator(".wb-tuner-undo").click()
+    page.wait_for_function("() => document.querySelector('.wb-tuner-written').textContent.includes('1 of 8')")
+    settled(page)
+    assert 0.5 == read_draft(tuner.root / "waited.json").tiers[0].asked
+    assert binary32(0.3) == threshold(tuner)
+    assert "0.3" == field.input_value()
+    page.locator(".wb-tuner-undo").click()
+    settled(page)
+    assert proposed == threshold(tuner)
 
 
 def test_what_python_moves_the_page_shows(tuner: Lab) -> None:

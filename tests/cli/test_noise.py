@@ -127,7 +127,7 @@ def swap(label: str) -> str:
 def test_the_list_tells_nothing_but_the_pictures(world: World, tmp_path: Path) -> None:
     sheet = make_sheet(world, tmp_path)
     text = sheet.file.read_text()
-    assert text.startswith("item,image,label\n")
+    assert text.startswith('"item","image","label"\n')
     assert {""} == {row["label"] for row in sheet.rows}
     for word in (*CATEGORIES, "accept", "score", "precision", "certify"):
         assert word not in text

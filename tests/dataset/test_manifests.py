@@ -10,6 +10,7 @@ from laid_out import lay_out
 from workbench.dataset.manifests import annotate_manifest, read_manifest
 from workbench.dataset.paths import Tree
 from workbench.dataset.rows import FIXED
+from workbench.dataset.tables import read_table
 from workbench.errors import DatasetError
 
 CSV = 'image,label,note\r\na.jpg,cat,"two\nlines"\r\n\r\nb.jpg,dog,x\r\nc.jpg,dog'
@@ -21,11 +22,19 @@ def test_a_csv_copy_has_the_same_lines_and_a_column(tmp_path: Path) -> None:
 
     assert tmp_path / "m.errors.csv" == copy
     expected = (
-        'image,label,note,workbench_error\r\na.jpg,cat,"two\nlines",\r\n\r\n'
-        'b.jpg,dog,x,"label: \'a\', ""b"""\r\nc.jpg,dog,fields'
+        'image,label,note,"workbench_error"\r\na.jpg,cat,"two\nlines",\r\n\r\n'
+        'b.jpg,dog,x,"label: \'a\', ""b"""\r\nc.jpg,dog,"fields"'
     )
     assert expected.encode() == copy.read_bytes()
     assert CSV.encode() == file.read_bytes()
+
+
+@pytest.mark.parametrize("message", ["a\nb", "a\rb", "a\r\nb", 'a,"b"'])
+def test_a_message_adds_no_row(tmp_path: Path, message: str) -> None:
+    for name, delimiter in (("m.csv", ","), ("n.csv", ";"), ("m.tsv", "\t")):
+        file = lay_out(tmp_path, {name: delimiter.join(["image", "label\na.jpg", "cat\n"])}) / name
+        table = read_table(annotate_manifest(file, {2: message}), name)
+        assert ([message], []) == (table.columns["workbench_error"], table.problems)
 
 
 def test_a_copy_can_be_mended_and_read_and_annotated_again(tmp_path: Path) -> None:
@@ -35,7 +44,8 @@ def test_a_copy_can_be_mended_and_read_and_annotated_again(tmp_path: Path) -> No
     twice = annotate_manifest(once, {2: "still bad"})
 
     assert [*FIXED] == list(rows.frame)
-    assert "image,label,workbench_error,workbench_error_2\na.jpg,cat,bad,still bad\n" == twice.read_text()
+    expected = 'image,label,"workbench_error","workbench_error_2"\na.jpg,cat,"bad","still bad"\n'
+    assert expected == twice.read_text()
 
 
 def test_a_json_copy_has_the_same_lines_and_a_field(tmp_path: Path) -> None:
@@ -83,7 +93,7 @@ def test_where_nothing_can_be_written_it_goes_to_a_temporary_folder(
     copy = annotate_manifest(file, {2: "bad"}, Path("/proc/self"))  # no one, not even root, writes there
 
     assert copy.is_relative_to(tmp_path / "tmp")
-    assert "image,label,workbench_error\na.jpg,cat,bad\n" == copy.read_text()
+    assert 'image,label,"workbench_error"\na.jpg,cat,"bad"\n' == copy.read_text()
 
 
 def test_other_files_are_no_manifest(tmp_path: Path) -> None:

@@ -217,8 +217,8 @@ def test_more_than_a_fifth_of_bad_rows_stops(tmp_path: Path, bad: int, stops: bo
     assert f"6 of 26 rows cannot be used, more than 20%; each is marked in {copy}" in str(caught.value)
     assert "6 × missing_file, first m.csv:22: no file 'gone0.jpg' below the root" in str(caught.value)
     lines = copy.read_text().splitlines()
-    assert ["image,label,workbench_error", *(f"{name},cat," for name in GOOD)] == lines[:21]
-    assert lines[21] == "gone0.jpg,cat,missing_file: no file 'gone0.jpg' below the root"
+    assert ['image,label,"workbench_error"', *(f"{name},cat," for name in GOOD)] == lines[:21]
+    assert lines[21] == "gone0.jpg,cat,\"missing_file: no file 'gone0.jpg' below the root\""
     assert re.search("missing_file: .*; label_outside: ", lines[22])
     assert text == (tmp_path / "m.csv").read_text()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,29 @@ def test_formulas_are_defused_only_when_asked_for(folder: Path) -> None:
     assert ["+1", "@cmd", "plain"] == texts(folder / "plain" / "slices.csv")["value"][:3].tolist()
     kept = pd.read_parquet(folder / "safe" / "categories.parquet")
     assert '=HYPERLINK("http://x")' == kept["category"][1]
+
+
+def test_no_text_leaves_its_cell(tmp_path: Path) -> None:
+    labelled = make_labelled(
+        [("a\r=1+1",), ("b",)] * 2,
+        [[0.9, 0.1], [0.2, 0.8]] * 2,
+        taxonomy=Taxonomy(("a\r=1+1", "b")),
+        columns={"note": ["x\r=1+1", None, "x\r=1+1", "'"]},
+    )
+    evaluation = evaluate(labelled)
+    for defused in (False, True):
+        evaluation.save(tmp_path, figures_too=False, spreadsheet_safe=defused)
+        for name, table in evaluation.tables().items():
+            with (tmp_path / f"{name}.csv").open(encoding="utf-8") as file:
+                rows = list(csv.reader(file, strict=True))
+            assert len(table) + 1 == len(rows), name
+            assert not (defused and any(cell.startswith(("=", "\n")) for row in rows for cell in row)), name
+
+
+def test_scores_are_written_with_the_digits_they_have(tmp_path: Path) -> None:
+    evaluation = evaluate(make_labelled([("a",), ()], [[0.1, 0.7], [0.3, 0.2]], taxonomy=Taxonomy(("a", "b"))))
+    evaluation.save(tmp_path, figures_too=False)
+    assert ["0.7", "0.3"] == texts(tmp_path / "scores.csv")["top"].tolist()
 
 
 def test_it_shows_itself_with_every_text_escaped() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 from part_labelled import make_part, planned
 from workbench.dataset.images import Dataset
 from workbench.dataset.opening import open_dataset
+from workbench.dataset.tables import read_table
 from workbench.errors import InputError
 from workbench.release.labelling import QUEUE_COLUMNS, LabelPlan
 from workbench.release.labelqueue import next_steps, read_queue, write_manifest, write_queue
@@ -27,7 +30,7 @@ def fill(path: Path, labels: dict[str, str]) -> None:
     if path.suffix == ".csv":
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
         frame["label"] = [labels.get(name, "") for name in frame["image_id"]]
-        frame.to_csv(path, index=False)
+        frame.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
     else:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         filled = [{**row, "label": labels.get(row["image_id"], "")} for row in rows]
@@ -57,6 +60,26 @@ def test_a_filled_queue_becomes_a_manifest_in_which_nothing_else_changed(
         assert before[column].tolist() == again[column].tolist(), column
     for name, own in before["labels"].items():
         assert told.get(name, own) == again["labels"][name]
+
+
+@pytest.mark.parametrize("name", ["a\r=1+1.png", "=1+1\r\n.png", '"\r", ;.png', "'-.png"])
+def test_hostile_file_names_stay_what_they_are(plan: LabelPlan, tmp_path: Path, name: str) -> None:
+    first = plan.queue["image_id"][0]
+    (plan.dataset.root / first).rename(plan.dataset.root / name)
+    dataset = replace(plan.dataset, frame=plan.dataset.frame.replace(first, name).assign(note=name))
+    hostile = replace(plan, dataset=dataset, pool=plan.pool.replace(first, name))
+    queue = tmp_path / "queue.csv"
+    write_queue(hostile, queue)
+    with queue.open(encoding="utf-8") as file:
+        assert len(hostile.queue) + 1 == len(list(csv.reader(file, strict=True)))
+    fill(queue, {name: "boot"})
+    told = read_queue(queue, dataset)
+    assert {name: ("boot",)} == told
+    write_manifest(dataset, told, dataset.root / "manifest.csv")
+    table = read_table(dataset.root / "manifest.csv", "manifest.csv")
+    assert [] == table.problems
+    for column in ("path", "group", "note"):
+        assert dataset.frame[column].tolist() == table.columns[column], column
 
 
 def test_the_file_shows_neither_scores_nor_guesses(plan: LabelPlan, tmp_path: Path) -> None:

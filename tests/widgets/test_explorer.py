@@ -18,7 +18,8 @@ from workbench.evaluation.rejection import measure_rejection
 from workbench.evaluation.simulate import gate_scores
 from workbench.evaluation.thresholds import choose_rejection, draft_thresholds
 from workbench.records import CENSORED, MISSING, Rejection, Taxonomy
-from workbench.widgets.explorer import BINS, MOST_POINTS, SEVERAL, Exploration, RejectionExplorer
+from workbench.widgets.exploration import BINS, MOST_POINTS, SEVERAL, Exploration
+from workbench.widgets.explorer import RejectionExplorer
 from workbench.widgets.tuner import ThresholdTuner
 
 CATEGORIES = ("shoe", "boot", "<b>bag")

@@ -24,7 +24,8 @@ from workbench.errors import InputError, RunError
 from workbench.evaluation.comparison import compare_runs
 from workbench.evaluation.labelled import join
 from workbench.records import MISSING, OK, Taxonomy
-from workbench.widgets.gallery import LABEL, MOST_CHOICES, NOTE, Gallery, Mark, Rows
+from workbench.widgets.gallery import Gallery
+from workbench.widgets.rows import LABEL, MOST_CHOICES, NOTE, Mark, Rows
 
 TAXONOMY = Taxonomy(("shoe", "boot", "<b>bag"))
 HOSTILE = ("=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "<script>", "a\0b", "'", "", "\ud800")
@@ -436,6 +437,10 @@ def test_questions_of_the_browser_do_what_python_does(tmp_path: Path) -> None:
     assert (1, 2, 2) == tuple(gallery._state[name] for name in ("shown", "selected", "hidden"))
     assert {"stale": True, "answer": 1} == ask(gallery, "select", how="one", place=0, view=now)
     assert ["1.png", "2.png"] == gallery.selected
+    refused = ask(gallery, "export", which="shown", path=str(tmp_path / "shown.csv"), view=now)
+    assert "changed meanwhile" in refused["error"]
+    ask(gallery, "export", which="shown", path=str(tmp_path / "shown.csv"), view=gallery._state["view"])
+    assert "3.png" in (tmp_path / "shown.csv").read_text()
     ask(gallery, "undo")
     assert {} == gallery.labels
 

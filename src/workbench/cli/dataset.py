@@ -130,10 +130,12 @@ def describe_dataset(
     Example: `workbench dataset fashion`
     """
     from workbench.dataset.opening import open_dataset
+    from workbench.spreadsheets import as_csv
 
     found = open_dataset(dataset, config, progress=interactive()).dataset
     if problems is not None:
-        found.problems.to_csv(problems, index=False)
+        rows = found.problems.itertuples(index=False)
+        problems.write_bytes(as_csv([found.problems.columns, *rows], defused=True).encode())
     summary = _describe(found)
     if as_json:
         show_json(summary)

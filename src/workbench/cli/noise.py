@@ -62,10 +62,9 @@ def write_second_labels(
 
     Example: `workbench second-labels policy.json local-trained.parquet fashion -o second.csv`
     """
-    import csv
-
     from workbench.dataset.labels import list_labels
     from workbench.evaluation.noise import COLUMNS
+    from workbench.spreadsheets import as_csv
 
     images = out.with_name(f"{out.stem}-images")
     check_target(out, policy, run, suffixes=(".csv",))
@@ -79,8 +78,7 @@ def write_second_labels(
     for item, path in draw.files.items():
         shutil.copyfile(path, images / f"{item}{path.suffix.lower()}")
         rows.append((item, f"{images.name}/{item}{path.suffix.lower()}", ""))
-    with out.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    out.write_bytes(as_csv([COLUMNS, *rows], defused=False).encode())
     show(f"{out}: written, {len(rows)} images for {len(draw.questions)} promises")
     show(f"Labels to write{list_labels(draw.certify.rows.taxonomy)}")
     chosen = "".join([f" --each {each}" if each else "", f" --seed {seed}" if seed else ""])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,6 +28,7 @@ from workbench.dataset.tables import (
     table_rows,
 )
 from workbench.errors import DatasetError
+from workbench.spreadsheets import as_csv
 
 
 def read_manifest(file: Path, shown: str, tree: Tree) -> Rows:
@@ -89,15 +88,14 @@ def _annotated_csv(text: str, faults: Mapping[int, str], file: Path) -> str:
         addition = faults.get(record.first, "") if number else _free_name(header)
         body = "".join(lines[done : record.last])
         bare = body.rstrip("\r\n")
-        pieces.append(bare + delimiter + _csv_field(addition, delimiter) + body[len(bare) :])
+        pieces.append(bare + delimiter + _csv_field(addition) + body[len(bare) :])
         done = record.last
     return "".join(pieces)
 
 
-def _csv_field(text: str, delimiter: str) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, delimiter=delimiter, lineterminator="").writerow([text, ""])
-    return buffer.getvalue().removesuffix(delimiter)
+def _csv_field(text: str) -> str:
+    """In quotes, so that it holds whatever the delimiter."""
+    return as_csv([[text]], defused=False).removesuffix("\n") if text else ""
 
 
 def _free_name(present: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from workbench.canonical import shortest_binary32
 from workbench.evaluation import figures
 from workbench.evaluation.intervals import upper_bound
 from workbench.evaluation.results import Result, share
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_LINES, _MOST_POINTS = 5, 400
+
+
+def rejected_where(rule: Rejection) -> str:
+    """The condition, such as "top < 0.61 or told unknown", in the fewest digits that say the threshold; "" for none."""
+    sign = ">" if rule.signal == "entropy" else "<"
+    limit = "" if rule.threshold is None else f"{rule.signal} {sign} {shortest_binary32(rule.threshold):g}"
+    return " or ".join(filter(None, (limit, "told unknown" * rule.unknown_label)))
+
+
+def rejection_in_words(rule: Rejection) -> str:
+    """Such as "rejected where top < 0.61"."""
+    condition = rejected_where(rule)
+    return f"rejected where {condition}" if condition else "nothing is rejected"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +63,7 @@ class WorkingPoint(Result):
     @property
     def words(self) -> str:
         """The rule, as a legend shows it: "frozen rule: top < 0.61"."""
-        rule = self.rule
-        sign = ">" if rule.signal == "entropy" else "<"
-        limit = "" if rule.signal == "none" or rule.threshold is None else f"{rule.signal} {sign} {rule.threshold:.3g}"
-        return "frozen rule: " + (" or ".join(filter(None, [limit, "told unknown" * rule.unknown_label])) or "none")
+        return f"frozen rule: {rejected_where(self.rule) or 'none'}"
 
     def frame(self) -> pd.DataFrame:
         """One row for the known images and one per source; `upper` is a one-sided exact bound, each on its own."""

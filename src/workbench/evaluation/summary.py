@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype, is_string_dtype
+from pandas.api.types import is_numeric_dtype
 
 from workbench.errors import RunError
 from workbench.evaluation import figures
@@ -30,6 +30,7 @@ from workbench.evaluation.rejection import RejectionMeasures, measure_rejection
 from workbench.evaluation.reliability import CalibrationMeasures, measure_calibration
 from workbench.evaluation.results import as_html, describe_splits
 from workbench.evaluation.tradeoff import PrecisionRecall, trace_curves
+from workbench.spreadsheets import as_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,8 +124,8 @@ class Evaluation:
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for name, table in self.tables().items():
-            safe = _without_formulas(table) if spreadsheet_safe else table
-            safe.to_csv(folder / f"{name}.csv", index=False, na_rep="n/a", lineterminator="\n")
+            text = as_csv(_rows(table), defused=spreadsheet_safe)
+            (folder / f"{name}.csv").write_bytes(text.encode())
             table.to_parquet(folder / f"{name}.parquet", index=False)
             written += [folder / f"{name}.csv", folder / f"{name}.parquet"]
         for name, ax in (self.plots() if figures_too else {}).items():
@@ -200,11 +201,12 @@ def _notes(evaluation: Evaluation) -> list[str]:
     return notes
 
 
-def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """An apostrophe before each text that begins like a formula (also after a tab, return or line feed)."""
-    safe = {name: column.map(_defused) if is_string_dtype(column) else column for name, column in table.items()}
-    return pd.DataFrame(safe).rename(columns=_defused)
-
-
-def _defused(value: object) -> object:
-    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
+def _rows(table: pd.DataFrame) -> Iterator[Iterable[object]]:
+    """The names, then the rows, with "n/a" for what is missing."""
+    yield table.columns
+    # numpy's own scalars: as a Python float, a float32 would show digits that it does not have
+    columns = (
+        ["n/a" if missing else value for value, missing in zip(column.array, column.isna(), strict=True)]
+        for _, column in table.items()
+    )
+    yield from zip(*columns, strict=True)

@@ -8,7 +8,6 @@ Lite variants leave out squeeze-and-excitation, use ReLU6 for swish, and do not 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import struct
 from collections import OrderedDict
@@ -23,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from workbench.documents import write_whole
 from workbench.errors import InputError
 from workbench.prepare.decode import Preparation, Unprepared, prepare_bytes
 
@@ -71,7 +71,7 @@ def stored_network(store: Path) -> bytes:
         path.unlink(missing_ok=True)
     model = assemble_network(read_checkpoint(_checkpoint()))
     check_photos(model)
-    _write_whole(store / _file_name(version, model), model)
+    write_whole(model, store / _file_name(version, model))
     return model
 
 
@@ -106,13 +106,6 @@ def _packaged(package: str, resource: str) -> Path:
 
 def _file_name(version: str, model: bytes) -> str:
     return f"{version}-{hashlib.sha256(model).hexdigest()}.onnx"
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 # ---------------------------------------------------------------- the checkpoint

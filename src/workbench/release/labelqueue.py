@@ -5,8 +5,6 @@ The file holds neither scores nor guesses: whoever labels must not see what the 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from workbench.dataset.tables import read_json_records, read_table
 from workbench.documents import write_whole
 from workbench.errors import InputError
 from workbench.release.labelling import QUEUE_COLUMNS, LabelPlan
+from workbench.spreadsheets import as_csv
 
 QUEUE_SUFFIXES = (".csv", ".jsonl")
 
@@ -160,8 +159,4 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _text(path: Path, records: Sequence[Mapping[Any, Any]], names: Sequence[str]) -> str:
     if path.suffix.lower() != ".csv":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dict(record) for record in records)
-    return buffer.getvalue()
+    return as_csv([names, *([record[name] for name in names] for record in records)], defused=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from importlib.resources import files
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
+from workbench.canonical import shortest_binary32
 from workbench.errors import WorkbenchError
 from workbench.evaluation import figures
 
@@ -33,6 +36,13 @@ def asset(*names: str) -> str:
     """The text of files of `assets/`, one after the other."""
     folder = files("workbench.widgets") / "assets"
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def json_number(value: float | None) -> float | None:
+    """JSON has no NaN, which becomes None; a binary32 is in the fewest digits that say the same one."""
+    if value is None or math.isnan(value):
+        return None
+    return shortest_binary32(value) if value == np.float32(value) else float(value)
 
 
 class Panel(anywidget.AnyWidget):

@@ -16,13 +16,14 @@ from workbench.config.goals import Goals, check_goals
 from workbench.dataset.images import Dataset
 from workbench.errors import InputError
 from workbench.evaluation import figures
+from workbench.evaluation.acceptance import rejection_in_words
 from workbench.evaluation.labelled import Labelled, join
 from workbench.evaluation.operating import OperatingPoint, TierCurve
 from workbench.evaluation.results import as_html
 from workbench.evaluation.routing import Load
 from workbench.predictions import PredictionTable
 from workbench.records import Draft, Policy, Rejection
-from workbench.widgets.panel import Answer, Panel, asset
+from workbench.widgets.panel import Answer, Panel, asset, json_number
 from workbench.widgets.pictures import Pictures
 from workbench.widgets.tuning import Seen, Tuning, other_curves, trace
 
@@ -262,7 +263,7 @@ class ThresholdTuner(Panel):
             "in_production": tuning.curves.prevalence is not None,
             "approach": info.origin.approach,
             "against": None if other is None else other.info.origin.approach,
-            "rejection": _rule_in_words(tuning.curves.rejection),
+            "rejection": rejection_in_words(tuning.curves.rejection),
             "curves": places[: len(tuning.traced)],
             "other_curves": places[len(tuning.traced) :],
             "tiers": [
@@ -297,7 +298,9 @@ class ThresholdTuner(Panel):
                     continue
                 reached = curves.at(number, promise.certified).recall.value
                 terms = {"threshold": shortest_binary32(promise.certified), "at_least": promise.at_least}
-                found.append({**terms, "tier": number, "confidence": promise.confidence, "recall": _number(reached)})
+                found.append(
+                    {**terms, "tier": number, "confidence": promise.confidence, "recall": json_number(reached)}
+                )
         return found
 
     def _mirror(self) -> None:
@@ -305,8 +308,8 @@ class ThresholdTuner(Panel):
         tuning, number = self.tuning, self._looked_at
         category = tuning.curves.tiers[number][0]
         self._state = {
-            "thresholds": [_number(limit) for limit in tuning.thresholds],
-            "proposed": [_number(tier.asked) for tier in tuning.proposed],
+            "thresholds": [json_number(limit) for limit in tuning.thresholds],
+            "proposed": [json_number(tier.asked) for tier in tuning.proposed],
             "looked_at": number,
             "undo": tuning.history.can_undo,
             "redo": tuning.history.can_redo,
@@ -379,7 +382,7 @@ def _point_document(point: OperatingPoint | None) -> dict[str, Any] | None:
         return None
     mistaken, missed = list(point.mistaken.items()), list(point.missed.items())
     return {
-        "threshold": _number(point.threshold),
+        "threshold": json_number(point.threshold),
         "fired": point.fired,
         "true_positives": point.true_positives,
         "false_positives": point.false_positives,
@@ -389,7 +392,7 @@ def _point_document(point: OperatingPoint | None) -> dict[str, Any] | None:
         "precision": _rate(point.precision),
         "in_production": None if point.in_production is None else _rate(point.in_production),
         "recall": _rate(point.recall),
-        "recall_answered": _number(point.recall_answered),
+        "recall_answered": json_number(point.recall_answered),
         "mistaken": mistaken[:_MOST_LISTED],
         "mistaken_more": len(mistaken[_MOST_LISTED:]),
         "missed": missed[:_MOST_LISTED],
@@ -402,20 +405,13 @@ def _load_document(load: Load) -> dict[str, Any]:
         "actions": [[name, _rate(rate), load.counts[name]] for name, rate in load.actions.items()],
         "human": _rate(load.human),
         "images": load.images,
-        "cost": _number(load.cost),
+        "cost": json_number(load.cost),
         "basis": load.basis,
     }
 
 
 def _rate(rate: Any) -> list[float | None]:
-    return [_number(rate.value), _number(rate.low), _number(rate.high)]
-
-
-def _number(value: float | None) -> float | None:
-    """JSON has no NaN; thresholds and shares in the fewest digits that say the same binary32 where they are one."""
-    if value is None or math.isnan(value):
-        return None
-    return shortest_binary32(value) if value == np.float32(value) else float(value)
+    return [json_number(rate.value), json_number(rate.low), json_number(rate.high)]
 
 
 def _item(seen: Seen) -> dict[str, Any]:
@@ -426,13 +422,3 @@ def _item(seen: Seen) -> dict[str, Any]:
         "mark": seen.verdict,
         "wrong": seen.verdict.startswith("false"),
     }
-
-
-def _rule_in_words(rule: Rejection) -> str:
-    parts = (
-        []
-        if rule.threshold is None
-        else [f"{rule.signal} {'>' if rule.signal == 'entropy' else '<'} {shortest_binary32(rule.threshold):g}"]
-    )
-    parts += ["told unknown"] if rule.unknown_label else []
-    return f"rejected where {' or '.join(parts)}" if parts else "nothing is rejected"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from workbench.spreadsheets import as_csv
 
 
 def write_manifest(folder: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """`manifest.csv`, with line ends that are the same everywhere."""
-    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    (folder / "manifest.csv").write_bytes(as_csv([header, *rows], defused=False).encode())
 
 
 def toml_table(mapping: Mapping[str, Sequence[str]]) -> str:

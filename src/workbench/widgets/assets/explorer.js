@@ -41,9 +41,8 @@ class Explorer {
     this.unknown = unknown.reduce((sum, count) => sum + count, 0);
     this.focus = sources.length > 1 ? -1 : 0; // −1: the unknown images of every source
     this.cell = null;
-    this.moves = new Moves(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
+    this.orders = new Orders(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
     this.layers = new Layers();
-    this.acting = 0;
     this.dragging = false;
     this.takeState();
     this.build();
@@ -61,7 +60,7 @@ class Explorer {
   takeState() {
     this.state = this.model.get("_state");
     this.signal = this.state.signal;
-    if (!this.moves.waiting && !this.dragging) this.threshold = this.state.threshold;
+    if (!this.orders.waiting && !this.dragging) this.threshold = this.state.threshold;
   }
 
   get curve() {
@@ -109,7 +108,7 @@ class Explorer {
   /** Moves the threshold at once here, and then in the kernel. */
   move(limit, keep) {
     this.threshold = limit;
-    this.moves.push(this.signal, { threshold: limit, signal: this.signal, keep });
+    this.orders.move(this.signal, { threshold: limit, signal: this.signal, keep });
     this.showMoved();
   }
 
@@ -128,18 +127,15 @@ class Explorer {
   }
 
   async act(name, content = {}) {
-    this.acting += 1;
+    const asked = this.orders.ask(name, content);
     this.showFigures();
     try {
-      const { content: told } = await this.session.ask(name, content);
+      const { content: told } = await asked;
       this.refreshPictures();
       if (told.reason) this.session.say(`Nothing was moved: ${told.reason}.`);
       else this.announce();
     } catch {
       // the error stands in the widget
-    } finally {
-      this.acting -= 1;
-      this.showFigures();
     }
   }
 
@@ -357,7 +353,7 @@ class Explorer {
 
   showFigures() {
     const { point, spec, state } = this;
-    const exact = this.isExact && !this.moves.waiting && !this.acting;
+    const exact = this.isExact && !this.orders.waiting;
     this.figures.classList.toggle("wb-explorer-stale", !exact);
     const fill = (name, count, whole, upper, goal) => {
       const cells = this.rows.get(name);
@@ -439,7 +435,6 @@ class Explorer {
 
   drawAll() {
     if (!this.curveSheet || !this.legend) return;
-    this.layers.clear();
     this.curveSheet.repaint();
     this.histogramSheet.repaint();
     this.showLegend();

@@ -274,7 +274,7 @@ class GalleryView {
 
   export(which) {
     if (!(which === "shown" ? this.state.shown : this.state.selected)) return;
-    this.act("export", { which, path: this.path.value.trim() }, ({ path }) => `${path}: written.`);
+    this.act("export", { which, path: this.path.value.trim(), view: this.state.view }, ({ path }) => `${path}: written.`);
   }
 
   // Laying out: a place stands in line place / perLine; very many lines are scrolled in larger steps

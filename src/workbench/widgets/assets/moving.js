@@ -37,9 +37,12 @@ function nearestPoint(many, x, y, { offsetX, offsetY }) {
   return found;
 }
 
-/** Moves on their way to the kernel, one after the other; those of one drag that nobody has seen yet are dropped. */
-class Moves {
-  /** `kept` is called when the kernel has a move that was not of a drag, `idle` when it has them all. */
+/**
+ * What the kernel is told, strictly one after the other: nothing overtakes a move, so a draft is never written, and no
+ * step undone, before the move that was made first. Moves of one drag that nobody has seen yet are dropped.
+ */
+class Orders {
+  /** `kept` is called when the kernel has a move that was not of a drag, `idle` when it has done everything. */
   constructor(session, { kept, idle }) {
     Object.assign(this, { session, kept, idle, queue: [], busy: false });
   }
@@ -49,30 +52,40 @@ class Moves {
   }
 
   /** Whether a move of this target (a tier, a signal) is not yet with the kernel. */
-  has(target) {
-    return this.queue.some((move) => move.target === target);
+  isMoving(target) {
+    return this.queue.some((order) => order.name === "move" && order.target === target);
   }
 
-  push(target, content) {
+  move(target, content) {
     const last = this.queue[this.queue.length - 1];
-    if (last && last.target === target && !last.content.keep && !last.sent) this.queue.pop();
-    this.queue.push({ target, content, sent: false });
+    if (last && last.name === "move" && last.target === target && !last.content.keep && !last.sent) this.queue.pop();
+    const done = () => content.keep && this.kept();
+    this.push({ name: "move", target, content, resolve: done, reject: done });
+  }
+
+  /** The kernel's answer, when all that was ordered before is done; fails with the error that is then also shown. */
+  ask(name, content) {
+    return new Promise((resolve, reject) => this.push({ name, content, resolve, reject }));
+  }
+
+  push(order) {
+    this.queue.push({ ...order, sent: false });
     this.pump();
   }
 
   pump() {
     if (this.busy || !this.waiting) return;
     this.busy = true;
-    const [move] = this.queue;
-    move.sent = true;
-    const done = () => {
+    const [order] = this.queue;
+    order.sent = true;
+    const done = (tell) => (told) => {
       this.queue.shift();
       this.busy = false;
       if (this.waiting) this.pump();
       else this.idle();
-      if (move.content.keep) this.kept();
+      tell(told);
     };
-    this.session.ask("move", move.content).then(done, done);
+    this.session.ask(order.name, order.content).then(done(order.resolve), done(order.reject));
   }
 }
 
@@ -186,10 +199,6 @@ const TICK_FONT = "11px system-ui, sans-serif";
 class Layers {
   constructor() {
     this.kept = new Map();
-  }
-
-  clear() {
-    this.kept.clear();
   }
 
   draw(name, of, context, width, height, draw) {

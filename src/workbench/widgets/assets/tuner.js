@@ -32,9 +32,8 @@ class Tuner {
     this.tiersOf = new Map(this.spec.categories.map((name) => [name, []]));
     this.spec.tiers.forEach((tier, number) => this.tiersOf.get(tier.category).push(number));
     this.named = this.spec.categories.filter((name) => this.tiersOf.get(name).length);
-    this.moves = new Moves(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
+    this.orders = new Orders(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
     this.layers = new Layers();
-    this.acting = 0;
     this.takeState();
     this.build();
     const changed = () => this.onState();
@@ -51,9 +50,9 @@ class Tuner {
   takeState() {
     this.state = this.model.get("_state");
     const before = this.thresholds;
-    const isMoving = (number) => number === this.dragging || this.moves.has(number);
+    const isMoving = (number) => number === this.dragging || this.orders.isMoving(number);
     this.thresholds = this.state.thresholds.map((limit, number) => (isMoving(number) ? before[number] : limit));
-    if (this.tier === undefined || !(this.moves.waiting || this.dragging !== undefined)) this.tier = this.state.looked_at;
+    if (this.tier === undefined || !(this.orders.waiting || this.dragging !== undefined)) this.tier = this.state.looked_at;
   }
 
   get category() {
@@ -107,7 +106,7 @@ class Tuner {
   move(number, limit, keep) {
     this.thresholds[number] = limit;
     this.figures.classList.add("wb-tuner-stale"); // also the load, which every tier moves
-    this.moves.push(number, { tier: number, threshold: limit, keep });
+    this.orders.move(number, { tier: number, threshold: limit, keep });
     this.drawMoved();
   }
 
@@ -128,19 +127,15 @@ class Tuner {
   }
 
   async act(name, content = {}) {
-    this.acting += 1;
     this.figures.classList.add("wb-tuner-stale");
     try {
-      const { content: told } = await this.session.ask(name, content);
+      const { content: told } = await this.orders.ask(name, content);
       this.refreshPictures();
       if (told.reason) this.session.say(`Nothing was moved: ${told.reason}.`);
       else this.announce();
       return told;
     } catch {
       return null; // the error stands in the widget
-    } finally {
-      this.acting -= 1;
-      this.showFigures();
     }
   }
 
@@ -352,7 +347,6 @@ class Tuner {
   showCategory() {
     this.title.replaceChildren(make("bdi", {}, this.category));
     for (const [name, { button }] of this.small) button.setAttribute("aria-pressed", String(name === this.category));
-    this.layers.clear();
     this.inputs = new Map();
     const rows = this.tiersOf.get(this.category).map((number, place) => {
       const tier = this.spec.tiers[number];
@@ -491,7 +485,7 @@ class Tuner {
       parts.push(this.listed("Missed because", "missed", exact.missed, exact.missed_more));
     }
     parts.push(...this.loadParts());
-    this.figures.classList.toggle("wb-tuner-stale", this.moves.waiting || this.acting > 0 || (Boolean(point) && !exact));
+    this.figures.classList.toggle("wb-tuner-stale", this.orders.waiting || (Boolean(point) && !exact));
     this.figures.replaceChildren(...parts);
   }
 
@@ -543,7 +537,6 @@ class Tuner {
 
   drawAll() {
     if (!this.curveSheet) return;
-    this.layers.clear();
     this.drawLarge();
     for (const small of this.small.values()) small.sheet.repaint();
   }
