@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from workbench.canonical import binary32
 from workbench.config.goals import Goals
@@ -35,6 +36,8 @@ MOST_POINTS = 4096
 
 _MOST_POINTS_IN_ALL = 1_200_000
 _MOST_CACHED = 256
+_QUIET_S = 3
+"""Work that takes longer shows a bar."""
 
 Thresholds = tuple[float | None, ...]
 """One per tier, in the order of `OperatingCurves.tiers`; None: it never fires."""
@@ -253,7 +256,7 @@ def trace(curves: OperatingCurves, curve_of: Sequence[int], asked: Thresholds) -
         tiers.setdefault(place, []).append(number)
     return tuple(
         curves.curve(numbers[0], most, [limit for n in numbers if (limit := asked[n]) is not None])
-        for _, numbers in sorted(tiers.items())
+        for _, numbers in tqdm(sorted(tiers.items()), "curves", unit="curve", leave=False, delay=_QUIET_S)
     )
 
 
