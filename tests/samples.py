@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from workbench.records import (
     Promise,
     Rejection,
     Routing,
+    Signal,
     Step,
     Summary,
     Taxonomy,
@@ -229,7 +231,7 @@ def tier_lists(draw: st.DrawFn, mode: str) -> list[T]:
 
 @st.composite
 def rejections(draw: st.DrawFn, mode: str, action: str) -> Rejection:
-    signal = draw(st.sampled_from(["none", "top"] if mode == "multi-label" else ["none", "top", "margin", "entropy"]))
+    signal = draw(st.sampled_from(["none", "top"] if mode == "multi-label" else get_args(Signal)))
     limit = draw(st.one_of(near_levels, any_scores)) if signal != "none" else None
     return Rejection(signal, limit, draw(st.booleans()), action)  # type: ignore[arg-type]
 

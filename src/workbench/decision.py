@@ -99,6 +99,8 @@ def signal_value(known: list[float], signal: str) -> float:
     ranked = sorted(known, reverse=True)
     if signal == "top":
         return ranked[0]
+    if signal != "margin":
+        raise ValueError(f"there is no signal {signal!r}")
     second = ranked[1] if len(ranked) > 1 else 0.0
     return binary32(ranked[0] - max(second, 0.0))
 

@@ -41,6 +41,13 @@ def test_top_and_margin_are_exactly_those_of_the_rule(known: list[float], signal
     assert signal_value(known, signal) == signals(np.array([known], dtype=np.float32), signal)[0]
 
 
+def test_a_signal_that_is_none_is_no_other_one() -> None:
+    with pytest.raises(ValueError, match="no signal 'energy'"):
+        signal_value([0.75, 0.25], "energy")
+    with pytest.raises(ValueError, match="no signal 'energy'"):
+        signals(np.array([[0.75, 0.25]], dtype=np.float32), "energy")
+
+
 def test_entropy_at_its_limit_is_decided_by_the_rule_itself() -> None:
     rng = np.random.default_rng(5)
     rows = rng.dirichlet([0.7] * 5, 400).astype(np.float32)

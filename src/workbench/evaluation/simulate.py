@@ -91,6 +91,8 @@ def signals(scores: np.ndarray, signal: str) -> np.ndarray:
         ranked = np.sort(wide, axis=1)
         second = ranked[:, -2] if scores.shape[1] > 1 else np.zeros(len(scores))
         return np.asarray(ranked[:, -1] - np.maximum(second, 0.0), dtype=np.float32)
+    if signal != "entropy":
+        raise ValueError(f"there is no signal {signal!r}")
     positive = np.where(wide > 0, wide, 1.0)
     return np.asarray(-(positive * np.log(positive)).sum(axis=1), dtype=np.float32)
 

@@ -208,7 +208,6 @@ class RejectionExplorer(Panel):
             "names": [self._named(place) for place in range(len(state.sources))],
             "signals": places,
             "bins": BINS,
-            "unknown_label": state.rule.unknown_label,
             "goals": None if state.goals is None else _limits(state.goal),
             "confidence": state.measures.confidence,
         }

@@ -281,7 +281,6 @@ class ThresholdTuner(Panel):
                 for number, (name, tier) in enumerate(tuning.curves.tiers)
             ],
             "certified": self._certificates(),
-            "costs": goals.costs is not None,
             "per_day": self.per_day,
             "out": str(self.out),
         }
@@ -309,7 +308,6 @@ class ThresholdTuner(Panel):
         category = tuning.curves.tiers[number][0]
         self._state = {
             "thresholds": [json_number(limit) for limit in tuning.thresholds],
-            "proposed": [json_number(tier.asked) for tier in tuning.proposed],
             "looked_at": number,
             "undo": tuning.history.can_undo,
             "redo": tuning.history.can_redo,

@@ -41,7 +41,7 @@ class Explorer {
     this.unknown = unknown.reduce((sum, count) => sum + count, 0);
     this.focus = sources.length > 1 ? -1 : 0; // −1: the unknown images of every source
     this.cell = null;
-    this.orders = new Orders(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
+    this.orders = new Orders(session, () => this.onState());
     this.layers = new Layers();
     this.dragging = false;
     this.takeState();
@@ -108,7 +108,8 @@ class Explorer {
   /** Moves the threshold at once here, and then in the kernel. */
   move(limit, keep) {
     this.threshold = limit;
-    this.orders.move(this.signal, { threshold: limit, signal: this.signal, keep });
+    const done = () => keep && this.refreshPictures();
+    this.orders.latest("move", this.signal, { threshold: limit, signal: this.signal, keep }, keep).then(done, done);
     this.showMoved();
   }
 

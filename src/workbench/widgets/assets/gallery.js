@@ -24,9 +24,8 @@ class GalleryView {
     this.size = GALLERY_SIZES[1][1];
     this.seenColumns = new Set(this.spec.columns.slice(0, GALLERY_LINES - 1).map((_, number) => number));
     this.fetching = { rows: false, pictures: false };
-    this.acting = Promise.resolve();
     this.closed = false;
-    this.latest = new Latest((view) => session.ask("view", view));
+    this.orders = new Orders(session, () => this.onState());
     this.build();
     const changed = () => this.onState();
     this.model.on("change:_state", changed);
@@ -183,7 +182,7 @@ class GalleryView {
       this.anchor = 0;
       this.scroll.scrollTop = 0;
     }
-    if (!this.latest.busy && !this.session.root.querySelector(".wb-gallery-panel")?.contains(document.activeElement)) this.showView();
+    if (!this.orders.waiting && !this.session.root.querySelector(".wb-gallery-panel")?.contains(document.activeElement)) this.showView();
     const number = (count) => count.toLocaleString("en");
     const hidden = state.hidden ? ` (${number(state.hidden)} of them not shown)` : "";
     this.count.textContent = `${number(state.shown)} of ${number(state.rows)} shown · ${number(state.selected)} selected${hidden} · ${number(state.labelled)} labelled`;
@@ -227,20 +226,19 @@ class GalleryView {
     const { value } = this.sort;
     const name = value === "id" ? "image_id" : value === "" ? null : this.spec.columns[Number(value)]?.name;
     const by = value !== "" && name === undefined ? this.state.sorted_by : name === null ? null : [name, this.up];
-    this.latest.call({ query: view.query, choices: view.choices, ranges: view.ranges, sorted_by: by });
+    const content = { query: view.query, choices: view.choices, ranges: view.ranges, sorted_by: by };
+    this.orders.latest("view", "view", content).catch(() => {}); // the error stands in the widget
   }
 
   /** Asks the kernel for one thing after the other; says how it went. */
   act(name, content = {}, words = "") {
-    const done = this.acting.then(() => this.session.ask(name, content)).then(
+    return this.orders.ask(name, content).then(
       (answer) => {
         this.session.say(typeof words === "function" ? words(answer.content) : words);
         return answer;
       },
       () => this.session.say(""), // the error stands in the widget
     );
-    this.acting = done;
-    return done;
   }
 
   select(content) {

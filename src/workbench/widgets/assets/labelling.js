@@ -12,7 +12,7 @@ class LabelNextView {
     this.start = 0;
     const helped = this.spec.promises.findIndex(({ curve }) => curve.length);
     if (helped > 0) this.shown = helped;
-    this.latest = new Latest((power) => session.ask("choose", { power }));
+    this.orders = new Orders(session, () => this.onState());
     this.build();
     const changed = () => this.onState();
     this.model.on("change:_state", changed);
@@ -88,12 +88,12 @@ class LabelNextView {
     this.start = 0;
     this.powerText.textContent = percent(power, 0);
     this.sheet.repaint();
-    this.latest.call(power);
+    this.orders.latest("choose", "power", { power }).catch(() => {}); // the error stands in the widget
   }
 
   onState() {
     this.state = this.model.get("_state");
-    if (!this.latest.busy || this.power === undefined) {
+    if (!this.orders.waiting || this.power === undefined) {
       this.power = this.state.power;
       this.slider.value = String(Math.round(100 * this.power));
     }
@@ -148,7 +148,7 @@ class LabelNextView {
   async write() {
     if (!this.state.queue) return;
     try {
-      const { content } = await this.session.ask("write", { path: this.path.value.trim() });
+      const { content } = await this.orders.ask("write", { path: this.path.value.trim() });
       const { written } = this.model.get("_state");
       if (written) this.session.say(content.new ? `${written.path}: written.` : `${written.path}: holds just this queue already.`);
     } catch {

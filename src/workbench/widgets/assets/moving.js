@@ -37,58 +37,6 @@ function nearestPoint(many, x, y, { offsetX, offsetY }) {
   return found;
 }
 
-/**
- * What the kernel is told, strictly one after the other: nothing overtakes a move, so a draft is never written, and no
- * step undone, before the move that was made first. Moves of one drag that nobody has seen yet are dropped.
- */
-class Orders {
-  /** `kept` is called when the kernel has a move that was not of a drag, `idle` when it has done everything. */
-  constructor(session, { kept, idle }) {
-    Object.assign(this, { session, kept, idle, queue: [], busy: false });
-  }
-
-  get waiting() {
-    return this.queue.length > 0;
-  }
-
-  /** Whether a move of this target (a tier, a signal) is not yet with the kernel. */
-  isMoving(target) {
-    return this.queue.some((order) => order.name === "move" && order.target === target);
-  }
-
-  move(target, content) {
-    const last = this.queue[this.queue.length - 1];
-    if (last && last.name === "move" && last.target === target && !last.content.keep && !last.sent) this.queue.pop();
-    const done = () => content.keep && this.kept();
-    this.push({ name: "move", target, content, resolve: done, reject: done });
-  }
-
-  /** The kernel's answer, when all that was ordered before is done; fails with the error that is then also shown. */
-  ask(name, content) {
-    return new Promise((resolve, reject) => this.push({ name, content, resolve, reject }));
-  }
-
-  push(order) {
-    this.queue.push({ ...order, sent: false });
-    this.pump();
-  }
-
-  pump() {
-    if (this.busy || !this.waiting) return;
-    this.busy = true;
-    const [order] = this.queue;
-    order.sent = true;
-    const done = (tell) => (told) => {
-      this.queue.shift();
-      this.busy = false;
-      if (this.waiting) this.pump();
-      else this.idle();
-      tell(told);
-    };
-    this.session.ask(order.name, order.content).then(done(order.resolve), done(order.reject));
-  }
-}
-
 /** A canvas to drag on. `on` has grab(event), drag(event, keep), drop(), cancel(), step(by), toEnd(last). */
 function makeSlider(session, attributes, draw, on) {
   const sheet = new Sheet(session, { role: "slider", tabindex: 0, "aria-valuemin": 0, ...attributes }, draw);

@@ -139,27 +139,57 @@ class Session {
   }
 }
 
-/** Lets at most one question be on its way: a newer one waits, and replaces the one that waited before. */
-class Latest {
-  constructor(ask) {
-    this.ask = ask;
-    this.busy = false;
-    this.next = null;
+/**
+ * What the kernel is told, strictly one after the other: no draft, queue or export is written, and no step undone, before
+ * what was done first has arrived.
+ */
+class Orders {
+  /** `idle` is called whenever the kernel has done everything. */
+  constructor(session, idle = () => {}) {
+    Object.assign(this, { session, idle, queue: [], busy: false });
   }
 
-  call(...args) {
-    if (this.busy) {
-      this.next = args;
-      return;
-    }
+  get waiting() {
+    return this.queue.length > 0;
+  }
+
+  /** Whether something of this name and target is not yet done. */
+  has(name, target) {
+    return this.queue.some((order) => order.name === name && order.target === target);
+  }
+
+  /** The kernel's answer, when all that was ordered before is done; fails with the error that is then also shown. */
+  ask(name, content = {}) {
+    return this.push({ name, content, keep: true });
+  }
+
+  /** As `ask`, but gives way to a newer one of its name and target while it waits, unless it is to be kept: then null. */
+  latest(name, target, content, keep = false) {
+    const last = this.queue[this.queue.length - 1];
+    if (last && last.name === name && last.target === target && !last.keep && !last.sent) this.queue.pop().resolve(null);
+    return this.push({ name, target, content, keep });
+  }
+
+  push(order) {
+    return new Promise((resolve, reject) => {
+      this.queue.push({ ...order, resolve, reject, sent: false });
+      this.pump();
+    });
+  }
+
+  pump() {
+    if (this.busy || !this.waiting) return;
     this.busy = true;
-    const done = () => {
+    const [order] = this.queue;
+    order.sent = true;
+    const done = (tell) => (told) => {
+      this.queue.shift();
       this.busy = false;
-      const next = this.next;
-      this.next = null;
-      if (next) this.call(...next);
+      if (this.waiting) this.pump();
+      else this.idle();
+      tell(told);
     };
-    this.ask(...args).then(done, done);
+    this.session.ask(order.name, order.content).then(done(order.resolve), done(order.reject));
   }
 }
 

@@ -16,7 +16,6 @@ function unpackCurve(buffer, place, bins) {
     recall: column(Float32Array, 4),
     histogram: new Uint32Array(buffer, 4 * (start + 5 * count), 3 * bins),
     positives,
-    complete: place.complete,
   };
 }
 
@@ -32,13 +31,14 @@ class Tuner {
     this.tiersOf = new Map(this.spec.categories.map((name) => [name, []]));
     this.spec.tiers.forEach((tier, number) => this.tiersOf.get(tier.category).push(number));
     this.named = this.spec.categories.filter((name) => this.tiersOf.get(name).length);
-    this.orders = new Orders(session, { kept: () => this.refreshPictures(), idle: () => this.onState() });
+    this.orders = new Orders(session, () => this.onState());
     this.layers = new Layers();
     this.takeState();
     this.build();
     const changed = () => this.onState();
     this.model.on("change:_state", changed);
     session.stops.push(() => this.model.off("change:_state", changed));
+    session.stops.push(() => clearTimeout(this.pictureTimer));
     session.redraw = () => this.drawAll();
     this.showCategory();
     this.showState();
@@ -50,7 +50,7 @@ class Tuner {
   takeState() {
     this.state = this.model.get("_state");
     const before = this.thresholds;
-    const isMoving = (number) => number === this.dragging || this.orders.isMoving(number);
+    const isMoving = (number) => number === this.dragging || this.orders.has("move", number);
     this.thresholds = this.state.thresholds.map((limit, number) => (isMoving(number) ? before[number] : limit));
     if (this.tier === undefined || !(this.orders.waiting || this.dragging !== undefined)) this.tier = this.state.looked_at;
   }
@@ -106,7 +106,8 @@ class Tuner {
   move(number, limit, keep) {
     this.thresholds[number] = limit;
     this.figures.classList.add("wb-tuner-stale"); // also the load, which every tier moves
-    this.orders.move(number, { tier: number, threshold: limit, keep });
+    const done = () => keep && this.refreshPictures();
+    this.orders.latest("move", number, { tier: number, threshold: limit, keep }, keep).then(done, done);
     this.drawMoved();
   }
 
@@ -245,8 +246,9 @@ class Tuner {
           this.announce();
         },
         cancel: () => {
-          this.move(this.dragging, this.thresholds[this.dragging], true);
+          const { dragging } = this;
           this.dragging = undefined;
+          this.move(dragging, this.thresholds[dragging], true);
         },
       });
     this.curveSheet = slider("curve", "Threshold on the precision–recall curve",
@@ -387,6 +389,10 @@ class Tuner {
     const entries = [["▇", this.category], ["▨", "other categories"], ["░", unknown]];
     if (against) entries.push(["—", approach], ["┄", against]);
     this.legend.replaceChildren(...entries.map(([sign, words]) => make("span", {}, `${sign} `, make("bdi", {}, words))));
+    const { complete, count } = this.spec.curves[this.spec.tiers[this.tier].curve];
+    if (!complete) {
+      this.legend.append(make("span", {}, `dragging and keys step through ${count.toLocaleString("en")} scores of many; any other is typed`));
+    }
     for (const { threshold, at_least: least, confidence } of this.certificates()) {
       this.legend.append(make("span", { class: "wb-tuner-certified" },
         `▦ certified: from ${shortest(threshold)} up at least ${percent(least)}, at ${percent(confidence, 2)}`));
