@@ -9,6 +9,7 @@ import pytest
 
 from labelled_runs import make_labelled
 from workbench.evaluation import figures
+from workbench.evaluation.intervals import clopper_pearson
 from workbench.evaluation.labelled import Labelled
 from workbench.evaluation.tradeoff import CertifiedRegion, trace_curves
 from workbench.records import MISSING, Taxonomy
@@ -163,6 +164,23 @@ def test_many_points_are_thinned_and_keep_both_ends() -> None:
     assert (1.0, 0.0) == (recall[0], recall[-1])
     assert curve.curve.precision[0] == precision[0]
     assert np.diff(recall).min() >= -0.03
+
+
+@pytest.mark.parametrize("most", [5, 60, 100_000])
+def test_points_are_rows_of_the_frame_with_exact_intervals(most: int) -> None:
+    random = np.random.default_rng(1)
+    scores = random.random((800, 3), dtype=np.float32)
+    labels = [("shoe",) if score > random.random() else () for score in scores[:, 0]]
+    curve = trace_curves(make_labelled(labels, scores, taxonomy=TAXONOMY))["shoe"]
+    points, frame = curve.points(most), curve.frame()[::-1].reset_index(drop=True)
+    assert len(points) <= most
+    same = frame.set_index("threshold").loc[points["threshold"]].reset_index()
+    assert same[["true_positives", "precision", "recall"]].equals(points[["true_positives", "precision", "recall"]])
+    low, high = clopper_pearson(points["true_positives"], points["predicted_positives"])
+    assert (low.tolist(), high.tolist()) == (points["precision_low"].tolist(), points["precision_high"].tolist())
+    low, high = clopper_pearson(points["true_positives"], np.full(len(points), curve.curve.positives))
+    assert (low.tolist(), high.tolist()) == (points["recall_low"].tolist(), points["recall_high"].tolist())
+    assert trace_curves(example())["bag"].points().empty
 
 
 def test_weighted_images_count_for_what_they_stand_for() -> None:

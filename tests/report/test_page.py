@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +17,7 @@ from labelled_runs import make_dataset, make_run
 from samples import T, make_policy
 from workbench.canonical import digest
 from workbench.dataset.images import Dataset
+from workbench.evaluation.intervals import clopper_pearson
 from workbench.evaluation.labelled import join
 from workbench.evaluation.production import bounds_by_share
 from workbench.evaluation.summary import Evaluation, evaluate
@@ -46,7 +49,7 @@ class Page(HTMLParser):
         assert tag == self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -157,16 +160,25 @@ KINDS = ["full", "refused", "plain", "mixed"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_page_needs_nothing_but_itself(pages: dict[str, Page], kind: str) -> None:
+def test_the_page_needs_nothing_but_itself(pages: dict[str, Page], written: dict[str, Path], kind: str) -> None:
     page = pages[kind]
-    forbidden = {"script", "link", "iframe", "object", "embed", "base", "form", "svg", "video", "audio"}
+    forbidden = {"link", "iframe", "object", "embed", "base", "form", "svg", "video", "audio"}
     assert set() == forbidden & {tag for tag, _ in page.elements}
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "srcset", "href"):
             assert (attributes.get(name) or "#").startswith(("data:image/", "#"))
     policies = [tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
-    assert ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"] == policies
+    data, script = re.findall(
+        r"<script[^>]*>(.*?)</script>", written[kind].read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert [{"type": "application/json", "id": "curve-points"}, {}] == page.all("script")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    allowed = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert [allowed] == policies
+    assert not set("<&") & set(data)
+    numbers = [int(found["data-curve"] or "") for _, found in page.elements if "data-curve" in found]
+    assert numbers == [number for number, curve in enumerate(json.loads(data)) if curve]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -352,6 +364,25 @@ def test_thumbnails_are_left_out_on_demand(pages: dict[str, Page]) -> None:
     assert [] == thumbnails("refused")
     assert "Pictures are left out of this report." in pages["refused"].text
     assert not [image for image in pages["refused"].all("img") if not (image["src"] or "").startswith("data:image/svg")]
+
+
+def test_pictures_of_a_sensitive_data_set_are_left_out(written: dict[str, Path], tmp_path: Path) -> None:
+    dataset = replace(things(tmp_path, HOSTILE), sensitive=True)
+    own = {"own": runs(dataset, policy_for(dataset))["own"]}
+    page = Page(write_report(tmp_path / "a.html", title="t", evaluations=own, dataset=dataset).read_text("utf-8"))
+    assert [] == [image for image in page.all("img") if not (image["src"] or "").startswith("data:image/svg")]
+    assert "Pictures are left out of this report." in page.text
+
+
+def test_the_script_is_given_the_figures_of_evaluation(pages: dict[str, Page], written: dict[str, Path]) -> None:
+    (data,) = re.findall(r"<script type[^>]*>(.*?)</script>", written["plain"].read_text(encoding="utf-8"), re.DOTALL)
+    found = next(curve for curve in json.loads(data) if curve)
+    for point in found["points"]:
+        assert point["precision"][0] == float(f"{100 * point['right'] / point['told']:.1f}")
+        assert point["recall"][0] == float(f"{100 * point['right'] / found['positives']:.1f}")
+        for name, trials in (("precision", point["told"]), ("recall", found["positives"])):
+            low, high = clopper_pearson(point["right"], trials)
+            assert [float(f"{100 * low:.1f}"), float(f"{100 * high:.1f}")] == point[name][1:]
 
 
 @pytest.mark.parametrize("kind", KINDS)

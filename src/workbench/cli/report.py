@@ -55,6 +55,6 @@ def report_runs(
         evaluations=evaluations,
         dataset=opened.dataset,
         policy=released,
-        images=images and not opened.dataset.sensitive,
+        images=images,
     )
     show(f"{out}: written")

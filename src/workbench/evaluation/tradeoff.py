@@ -71,6 +71,22 @@ class CategoryCurve(Result):
         frame.insert(0, "category", self.category)
         return frame.assign(positives=curve.positives, measured_on=self.measured_on)
 
+    def points(self, most: int = _MOST_POINTS) -> pd.DataFrame:
+        """At most `most` of the rows of `frame`, thresholds rising, evenly spread over thresholds and over recall.
+
+        Each rate with its pointwise 95 % interval (Clopper and Pearson 1934; with weights, of so many equally weighted
+        images as tell as much): `precision`, `precision_low`, `precision_high`, and so for recall.
+        """
+        curve = self.curve
+        if not curve.positives:
+            return self.frame().iloc[:0].assign(precision_low=[], precision_high=[], recall_low=[], recall_high=[])
+        kept = _thinned(curve.recall, most)
+        true, predicted = curve.true_positives[kept], curve.predicted_positives[kept]
+        low, high = _interval(true, predicted, self.worth)
+        least, largest = _interval(true, np.full(len(true), curve.positives), self.worth)
+        frame = self.frame()[::-1].iloc[kept].reset_index(drop=True)
+        return frame.assign(precision_low=low, precision_high=high, recall_low=least, recall_high=largest)
+
     def plot(
         self,
         ax: Axes | None = None,
@@ -92,7 +108,7 @@ class CategoryCurve(Result):
     def _draw(
         self, ax: Axes, marks: Mapping[str, float], certified: Sequence[CertifiedRegion], title: str, note: str
     ) -> Axes:
-        _draw_curve(ax, self.curve, self.worth)
+        _draw_curve(ax, self)
         points = _draw_marks(ax, self.curve, marks)
         ax.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
         ax.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
@@ -159,20 +175,23 @@ def trace_curves(labelled: Labelled) -> PrecisionRecall:
     return PrecisionRecall(labelled.taxonomy.categories, curves, describe_splits(labelled.splits), worth)
 
 
-def _draw_curve(ax: Axes, curve: Curve, worth: float) -> None:
-    theme = figures.theme_of(ax)
+def _interval(successes: np.ndarray, trials: np.ndarray, worth: float) -> tuple[np.ndarray, np.ndarray]:
+    counted = np.round(trials * worth).astype(np.int64)
+    low, high = clopper_pearson(np.minimum(np.round(successes * worth).astype(np.int64), counted), counted)
+    return low, high
+
+
+def _draw_curve(ax: Axes, of: CategoryCurve) -> None:
+    theme, curve = figures.theme_of(ax), of.curve
     if not curve.positives or not len(curve.thresholds):
         why = "no image has a score" if curve.positives else "no image shows it"
         ax.text(0.5, 0.5, why, ha="center", va="center", fontsize=figures.TEXT, color=theme.soft)
         return
     share = curve.positives / curve.images
     ax.axhline(share, color=theme.soft, linewidth=0.9, linestyle=(0, (4, 3)))
-    recall = curve.recall
-    kept = _thinned(recall)
-    true, predicted, recall = curve.true_positives[kept], curve.predicted_positives[kept], recall[kept]
-    precision = true / predicted
-    trials = np.round(predicted * worth).astype(np.int64)
-    low, high = clopper_pearson(np.minimum(np.round(true * worth).astype(np.int64), trials), trials)
+    points = of.points()
+    recall, precision = points["recall"].to_numpy(), points["precision"].to_numpy()
+    low, high = points["precision_low"], points["precision_high"]
     ax.fill_between(recall, low, high, step="post", color=theme.first, alpha=0.16, linewidth=0)
     # Towards recall 0 the highest score's precision holds: nothing is interpolated.
     ax.step(np.append(recall, 0), np.append(precision, precision[-1:]), where="post", color=theme.first, linewidth=1.6)
@@ -230,11 +249,11 @@ def _add_legend(ax: Axes, points: Mapping[str, Any], floors: Mapping[str, Any], 
         text.set_text(words)
 
 
-def _thinned(recall: np.ndarray) -> np.ndarray:
-    """The places of at most a few hundred points, spread evenly over both thresholds and (falling) recall."""
+def _thinned(recall: np.ndarray, most: int) -> np.ndarray:
+    """The places of at most `most` points, spread evenly over both thresholds and (falling) recall."""
     count = len(recall)
-    if count <= _MOST_POINTS:
+    if count <= most:
         return np.arange(count)
-    even = np.linspace(0, count - 1, _MOST_POINTS // 2).round().astype(int)
-    by_recall = count - 1 - np.searchsorted(recall[::-1], np.linspace(0, 1, _MOST_POINTS // 2))
+    even = np.linspace(0, count - 1, most // 2).round().astype(int)
+    by_recall = count - 1 - np.searchsorted(recall[::-1], np.linspace(0, 1, most // 2))
     return np.unique(np.concatenate([even, by_recall.clip(0)]))

@@ -1,11 +1,14 @@
 """One HTML file that says what was certified, what was refused, and how good each approach is.
 
-It needs no network and runs no script: figures and thumbnails are data URIs, and its own content policy forbids
-everything else. All text from data is escaped by the template engine.
+It needs no network: figures and thumbnails are data URIs, and its own content policy forbids everything else but one
+script, by its digest, that shows the points of the curves. All text from data is escaped by the template engine.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,12 +27,14 @@ from workbench.evaluation.left_out import LeftOut
 from workbench.evaluation.production import bounds_by_share
 from workbench.evaluation.rejection import UNKNOWN_LABEL, RejectionMeasures
 from workbench.evaluation.summary import Evaluation
+from workbench.evaluation.tradeoff import CategoryCurve
 from workbench.records import Draft, Evidence, Policy, Promise, Rejection
 from workbench.report import plots, verdict
 from workbench.report.mistakes import Mistake, find_mistakes
 
 _MOST_PICTURES = 120
 _MOST_CURVES = 60
+_MOST_POINTS = 120
 _MOST_SOURCES = 12
 _FACTORS = (1 / 3, 1, 3)
 _WIDE = 5.2
@@ -55,10 +60,12 @@ def write_report(
     policy       what was exported, if anything was; its evidence is shown
     evidence     of a draft that was tested and not exported
     blocked      why nothing was exported, in sentences
-    images       False leaves every picture of the data set out
+    images       False leaves every picture of the data set out, and so does a data set that is marked sensitive
     created      UTC time, as `2026-11-23T16:32:00Z`; now if not given
     """
     proof = policy.evidence if policy is not None else evidence
+    images = images and not dataset.sensitive
+    environment = _environment()
     context = {
         "title": title,
         "created": created or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -75,8 +82,10 @@ def write_report(
         "images": images,
         "dataset": dataset,
         "counts": _counts(dataset),
+        "points": _script_data([_points(curve) for approach in approaches for _, curve, _ in approach["curves"]]),
+        **_script(environment),
     }
-    page = _environment().get_template("report.html.j2").render(context)
+    page = environment.get_template("report.html.j2").render(context)
     write_whole(page.encode(errors="replace"), path)
     return path
 
@@ -104,6 +113,45 @@ def _environment() -> Environment:
         "shorten": shorten,
     }
     return environment
+
+
+def _script(environment: Environment) -> dict[str, str]:
+    """The one script, and the digest by which the page's content policy allows it."""
+    text = environment.get_template("curves.js").render()
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return {"script": text, "script_digest": f"sha256-{digest}"}
+
+
+def _script_data(value: object) -> str:
+    """JSON that no text in it can break out of: it holds neither < nor &, in any encoding."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def _points(curve: CategoryCurve) -> dict[str, Any] | None:
+    """What the script shows of a curve: its points with figures in percent, as the page writes them; None: no point."""
+    table = curve.points(_MOST_POINTS)
+    if table.empty:
+        return None
+    columns: dict[str, list[Any]] = {
+        "threshold": [shortest_binary32(float(threshold)) for threshold in table["threshold"]],
+        "right": [_count(count) for count in table["true_positives"]],
+        "told": [_count(count) for count in table["predicted_positives"]],
+    }
+    for rate in ("precision", "recall"):
+        shares = table[[rate, f"{rate}_low", f"{rate}_high"]].to_numpy()
+        columns[rate] = [[float(f"{100 * share:.1f}") for share in row] for row in shares]
+    return {
+        "frame": plots.unit_square(),
+        "positives": _count(curve.curve.positives),
+        "images": _count(curve.curve.images),
+        "points": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+    }
+
+
+def _count(value: float) -> float:
+    """A number of images; a sum of weights with one decimal."""
+    return int(value) if float(value).is_integer() else round(float(value), 1)
 
 
 def _score(value: float | None) -> str:
@@ -152,16 +200,17 @@ def _approaches(
 
 def _curves(
     evaluation: Evaluation, policy: Policy | None, evidence: Evidence | None, most: int
-) -> list[tuple[str, plots.Picture]]:
-    """(category, its curve) for the categories with most images, in taxonomy order."""
+) -> list[tuple[str, CategoryCurve, plots.Picture]]:
+    """(category, its curve, drawn) for the categories with most images, in taxonomy order."""
     marks = plots.marks_of(policy) if policy else {}
     certified = plots.regions_of(evidence) if evidence else {}
     support = pd.Series(evaluation.categories.support)
     kept = support.sort_values(ascending=False, kind="stable").index[:most]
     names = [evaluation.categories.categories[column] for column in sorted(kept)]
     return [
-        (name, plots.curve_picture(evaluation.curves[name], marks.get(name, {}), certified.get(name, ())))
+        (name, curve, plots.curve_picture(curve, marks.get(name, {}), certified.get(name, ())))
         for name in names
+        for curve in [evaluation.curves[name]]
     ]
 
 

@@ -39,6 +39,18 @@ def picture(draw: Callable[[Axes], object], alt: str, width: float = 6.4, height
     return Picture(data_uri(light, _SVG), data_uri(figures.to_dark(light), _SVG), alt)
 
 
+CURVE_FRAME = (0.19, 0.2, 0.78, 0.77)
+"""Left, bottom, width and height of the axes of `curve_picture`, as shares of the picture."""
+_RIGHT, _TOP = 1.01, 1.03
+"""Where its axes of recall and precision end."""
+
+
+def unit_square() -> tuple[float, float, float, float]:
+    """Where recall and precision from 0 to 1 lie in `curve_picture`: left, top, width, height, as shares from above."""
+    left, bottom, width, height = CURVE_FRAME
+    return left, 1 - bottom - height / _TOP, width / _RIGHT, height / _TOP
+
+
 def curve_picture(
     curve: CategoryCurve, marks: Mapping[str, float], certified: Sequence[CertifiedRegion] = ()
 ) -> Picture:
@@ -48,7 +60,8 @@ def curve_picture(
         curve.plot(ax, marks, certified, titled=False)
         # Laying out dozens of small figures would take longer than drawing them.
         figures.figure_of(ax).set_layout_engine("none")
-        ax.set_position((0.19, 0.2, 0.78, 0.77))
+        ax.set_position(CURVE_FRAME)
+        ax.set(xlim=(0, _RIGHT), ylim=(0, _TOP))
 
     reached, images = curve.curve.average_precision, curve.curve.positives
     alt = f"Precision against recall for {curve.category}: average precision {reached:.3f} over {images} images"
