@@ -234,6 +234,11 @@ def test_a_number_shows_its_pictures_labels_are_text_and_errors_are_seen(explore
 def test_what_python_moves_the_page_shows(explorer: Lab) -> None:
     explorer.kernel("explorer.move(0.5)")
     explorer.page.wait_for_function("() => document.querySelector('.wb-explorer-threshold').value === '0.5'")
+    explorer.page.wait_for_function(
+        "(ids) => ids.join() === [...document.querySelectorAll('.wb-explorer-accepted .wb-picture')]"
+        ".map((picture) => picture.dataset.id).join()",
+        arg=explorer.kernel("[image.image_id for image in explorer.exploration.near()[0]]"),
+    )
     explorer.kernel("explorer.choose('entropy')")
     explorer.page.wait_for_function(
         "() => document.querySelector('.wb-explorer-rule').textContent.includes('entropy >')"

@@ -259,11 +259,41 @@ def test_a_draft_that_is_written_and_a_step_that_is_undone_wait_for_every_move_b
     assert proposed == threshold(tuner)
 
 
+def test_a_goal_that_is_typed_is_a_percentage_or_refused(tuner: Lab) -> None:
+    page, proposed = tuner.page, threshold(tuner)
+    field = page.locator(".wb-tuner-goal")
+    field.fill("abc")
+    field.press("Enter")
+    page.wait_for_function("() => document.querySelector('.wb-error').textContent.includes('between 0 and 100 %')")
+    assert proposed == threshold(tuner)
+    field.fill("97,5 %")
+    field.press("Enter")
+    page.wait_for_function("() => document.querySelector('.wb-tuner-undo').ariaDisabled === 'false'")
+    settled(page)
+    assert tuner.kernel("tuner.point('disc', 'review').recall.value") >= 0.975
+
+
+def test_a_notebook_that_is_opened_again_shows_the_still_picture_alone(tuner: Lab) -> None:
+    page = tuner.page
+    still = page.locator(".jp-OutputArea-child:has(.wb-still)")
+    assert 1 == still.count()
+    assert not still.is_visible()
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page = tuner.show("tuner")
+    page.wait_for_selector(".wb-still img")
+    assert page.locator(".wb-still").first.is_visible()
+    assert "0 of 8 moved" in page.locator(".wb-still").inner_text()
+    tuner.screenshot("tuner-reopened")
+
+
 def test_what_python_moves_the_page_shows(tuner: Lab) -> None:
     tuner.kernel("tuner.move('square', 'accept', 0.75)")
     tuner.page.wait_for_function("() => document.querySelector('.wb-tuner-title').textContent === 'square'")
     tuner.page.wait_for_function("() => document.querySelectorAll('.wb-tuner-threshold')[1].value === '0.75'")
     assert np.float32(0.75) == threshold(tuner, "square", "accept")
+    tuner.kernel("tuner.move('square', 'accept', None)")
+    tuner.page.wait_for_function("() => document.querySelector('.wb-tuner-above').textContent.includes('No pictures')")
 
 
 KEPT = """

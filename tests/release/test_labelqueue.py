@@ -99,6 +99,10 @@ def test_labels_that_somebody_filled_in_are_never_written_over(plan: LabelPlan, 
     with pytest.raises(InputError, match="labels are filled in; name another file"):
         write_queue(plan.at(0.99), queue)
     assert filled == queue.read_bytes()
+    noted = pd.read_csv(tmp_path / "queue.csv", dtype=str, keep_default_na=False).assign(label="", remark="ask Ann")
+    noted.to_csv(tmp_path / "noted.csv", index=False)
+    with pytest.raises(InputError, match="columns were added; name another file"):
+        write_queue(plan.at(0.99), tmp_path / "noted.csv")
     (tmp_path / "notes.csv").write_text("my,notes\n1,2\n")
     with pytest.raises(InputError, match=r"notes.csv: is no queue .* no column 'image_id'"):
         write_queue(plan, tmp_path / "notes.csv")

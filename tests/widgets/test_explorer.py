@@ -124,6 +124,16 @@ class Steps(RuleBasedStateMachine):
 TestSteps = Steps.TestCase
 
 
+def test_a_drag_that_was_left_can_be_undone() -> None:
+    exploration = make_exploration()
+    start = exploration.rule
+    exploration.move(0.125, keep=False)
+    assert exploration.can_undo
+    exploration.undo()
+    assert start == exploration.rule
+    assert not exploration.can_undo
+
+
 def test_it_starts_with_the_rule_that_drafting_chooses() -> None:
     assert choose_rejection(make_rows().on("tune"), GOALS) == make_exploration().rule
 

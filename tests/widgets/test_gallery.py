@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from PIL import Image
 
 from labelled_runs import make_dataset, make_run
+from panels import ask
 from workbench.dataset.images import Dataset
 from workbench.errors import InputError, RunError
 from workbench.evaluation.comparison import compare_runs
@@ -43,16 +45,6 @@ def make_rows(**columns: Sequence[Any]) -> Rows:
 def make_images(n: int = 6, **columns: Sequence[Any]) -> tuple[Dataset, pd.DataFrame]:
     dataset = make_dataset([("shoe",)] * n, TAXONOMY)
     return dataset, pd.DataFrame({"image_id": dataset.frame["image_id"], **columns})
-
-
-def ask(gallery: Gallery, name: str, **content: Any) -> dict[str, Any]:
-    """What the browser is told."""
-    sent: list[dict[str, Any]] = []
-    gallery.send = lambda content, buffers=None: sent.append(content)
-    gallery._receive(None, {"ask": name, "number": 1, **content}, [])
-    json.dumps(gallery._state, allow_nan=False)
-    json.dumps(sent, allow_nan=False)
-    return sent[0]
 
 
 # Filter and sort
@@ -113,6 +105,36 @@ def test_sorting_equals_that_of_pandas(values: list[int], ascending: bool) -> No
     rows.sort("n", ascending=ascending)
     expected = frame.sort_values("n", ascending=ascending, kind="stable")["image_id"]
     assert list(expected) == list(rows.frame()["image_id"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([10, 9, None, 100], "number"),
+        ([0.5, 1e-5, 0.00012], "number"),
+        ([Decimal(10), Decimal(9)], "number"),
+        (pd.to_timedelta(["10 days", "2 days"]), "choice"),
+        (pd.Categorical(["mid", "high", "low"], ["low", "mid", "high"], ordered=True), "choice"),
+        (pd.Categorical([10, 9, 1]), "number"),
+        (pd.to_datetime(["2026-10-25T01:30Z", "2026-10-25T00:30Z"]).tz_convert("Europe/Berlin"), "choice"),
+    ],
+)
+def test_what_has_an_order_is_sorted_by_it(cells: Any, kind: str) -> None:
+    column = pd.Series(cells, dtype=object) if isinstance(cells, list) else pd.Series(cells)
+    rows = Rows(pd.DataFrame({"image_id": [f"{row}.png" for row in range(len(column))], "cell": column}), TAXONOMY)
+    rows.sort("cell")
+    assert column.sort_values(kind="stable", na_position="last").index.tolist() == rows.shown.tolist()
+    assert kind == rows.columns["cell"].kind
+
+
+def test_a_binary32_is_its_shortest_decimal_in_filters_and_exports(tmp_path: Path) -> None:
+    rows = make_rows(score=np.float32([0.7, 0.8, np.nan, 0.1]))
+    rows.filter(ranges={"score": (0.7, 0.8)})
+    assert [0, 1] == rows.shown.tolist()
+    rows.export(tmp_path / "a.csv", "shown")
+    rows.export(tmp_path / "a.jsonl", "shown")
+    assert ["0.7", "0.8"] == [row["score"] for row in csv.DictReader((tmp_path / "a.csv").read_text().splitlines())]
+    assert [0.7, 0.8] == [json.loads(line)["score"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
 
 
 def test_whole_numbers_beyond_float64_keep_their_order() -> None:
@@ -455,6 +477,8 @@ def test_questions_of_the_browser_do_what_python_does(tmp_path: Path) -> None:
         ("view", {"choices": [], "ranges": [["score", [1]]]}),
         ("view", {"choices": [], "ranges": [], "sorted_by": "score"}),
         ("view", {"choices": [["score"]], "ranges": []}),
+        ("view", {"choices": [], "ranges": [], "query": "1.png", "sorted_by": ["nope", True]}),
+        ("view", {"choices": [], "ranges": [], "query": None}),
         ("select", {"how": "one", "place": 9, "view": 0}),
         ("select", {"how": "none of these", "view": 0}),
         ("label", {"label": 1}),
@@ -467,6 +491,14 @@ def test_a_question_that_makes_no_sense_is_answered_in_words(name: str, content:
     answer = ask(gallery, name, **content)
     assert answer["error"]
     assert "line" not in answer["error"]  # not a crash
+    assert (0, 2) == (gallery.rows.view, len(gallery.rows.shown))
+
+
+def test_half_a_letter_is_looked_for_and_nothing_breaks() -> None:
+    dataset, rows = make_images(2)
+    gallery = Gallery(rows, dataset)
+    assert "error" not in ask(gallery, "view", query="\ud800", choices=[], ranges=[], sorted_by=None)
+    assert 0 == gallery._state["shown"]
 
 
 def test_pictures_of_a_sensitive_data_set_are_blurred_in_the_still_picture_even_when_revealed(tmp_path: Path) -> None:

@@ -105,6 +105,25 @@ class Steps(RuleBasedStateMachine):
 
 
 test_steps = Steps.TestCase
+
+
+def test_a_drag_that_was_left_is_a_step_of_its_own() -> None:
+    tuning = make_tuning()
+    start = tuning.thresholds
+    tuning.move(0, 0.1, keep=False)
+    assert tuning.can_undo
+    tuning.undo()
+    assert start == tuning.thresholds
+    tuning.move(0, 0.1, keep=False)
+    left = tuning.thresholds
+    tuning.move(1, 0.5)
+    tuning.undo()
+    assert left == tuning.thresholds
+    tuning.undo()
+    assert start == tuning.thresholds
+    assert not tuning.can_undo
+
+
 test_steps.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=12)
 
 

@@ -7,6 +7,7 @@ figure that no image stands behind is NaN, printed "n/a", and always stands besi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ _OPTIMISM = {
     "train": "optimistic: the train split taught the approach",
 }
 _MOST_ROWS = 40
+NO_MATHEMATICS = "tex2jax_ignore mathjax_ignore"
+"""Classes that keep MathJax from reading "$5 or $10" in a label as a formula."""
 
 
 class Result:
@@ -37,7 +40,8 @@ def describe_splits(splits: Sequence[str]) -> str:
 
 def as_html(frame: pd.DataFrame) -> str:
     """The table as HTML, every text in it escaped; NaN reads "n/a"; long tables are cut in the middle."""
-    return str(frame.to_html(escape=True, na_rep="n/a", index=False, max_rows=_MOST_ROWS, float_format="{:.3f}".format))
+    look: Any = {"classes": NO_MATHEMATICS.split(), "float_format": "{:.3f}".format}
+    return str(frame.to_html(escape=True, na_rep="n/a", index=False, max_rows=_MOST_ROWS, **look))
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

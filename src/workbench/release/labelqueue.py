@@ -40,8 +40,11 @@ def write_queue(plan: LabelPlan, path: Path) -> bool:
             raise InputError(f"{path}: is no ordinary file; name another one to write")
         if path.read_bytes() == content:
             return False
-        if any(record["label"] not in ("", None, []) for record in _read(path)):
+        records = _read(path)
+        if any(record["label"] not in ("", None, []) for record in records):
             raise InputError(f"{path}: is a queue in which labels are filled in; name another file to write")
+        if any({*record} - {*QUEUE_COLUMNS, "place"} for record in records):
+            raise InputError(f"{path}: is a queue to which columns were added; name another file to write")
     write_whole(content, path)
     return True
 

@@ -34,6 +34,8 @@ SEVERAL = ""
 
 _MOST_NUMBERS = 1_200_000
 """Of all curves together, which bounds what is sent."""
+_FAR = 1e6
+"""Far outside of what any threshold is, and far inside of what binary32 can hold."""
 _UNSURE = 1e-9
 """An entropy of float64 is nearer than this to the exact one."""
 
@@ -131,7 +133,7 @@ class Exploration:
         """
         if threshold is not None:
             most = self.most(self.signal)
-            if not (math.isfinite(threshold) and 0 <= binary32(threshold) <= most):
+            if not (abs(threshold) < _FAR and 0 <= binary32(threshold) <= most):
                 raise ConfigError(f"a threshold of {self.signal} lies between 0 and {most:.4g}, not at {threshold:g}")
             threshold = binary32(threshold)
         self._set((self.signal, threshold), keep)
@@ -160,8 +162,14 @@ class Exploration:
         self._set((self.signal, self._chosen(self.goals, self.signal)), True)
         return ""
 
+    @property
+    def can_undo(self) -> bool:
+        """There is a step to take back, or a drag that was left."""
+        return self.history.can_undo or self._step != self._kept
+
     def undo(self) -> None:
-        """Back to the step before; nothing where there is none."""
+        """Back to the step before, or to before a drag that was left; nothing where there is none."""
+        self._set(self._step, True)
         if step := self.history.undo():
             self._step = self._kept = step[0]
 

@@ -21,7 +21,7 @@ from workbench.evaluation.results import as_html, share
 from workbench.predictions import PredictionTable
 from workbench.records import Rejection
 from workbench.widgets.exploration import BINS, Exploration, Judged
-from workbench.widgets.panel import Panel, asset, json_number
+from workbench.widgets.panel import Panel, asset, json_number, read_threshold
 from workbench.widgets.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class RejectionExplorer(Panel):
             "upper": upper[:last],
             "unknown_told": None if told is None else told.tolist(),
             "told_upper": upper[last:],
-            "undo": state.history.can_undo,
+            "undo": state.can_undo,
             "redo": state.history.can_redo,
             "categories": names,
             "accepted": table.iloc[:_MOST_SOURCES, : len(names)].to_numpy().tolist(),
@@ -240,9 +240,7 @@ class RejectionExplorer(Panel):
         }
 
     def _move(self, content: Mapping[str, Any]) -> None:
-        limit, signal = content.get("threshold"), content.get("signal")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
-            raise InputError(f"{limit!r} is no threshold")
+        limit, signal = read_threshold(content), content.get("signal")
         if signal == self.exploration.signal:  # else it was asked before the signal changed
             with self.changing():
                 self.exploration.move(limit, keep=bool(content.get("keep", True)))

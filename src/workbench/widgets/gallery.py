@@ -123,7 +123,7 @@ class Gallery(Panel):
                 "image_id": part.frame["image_id"],
                 "shows": _in_words(part.truth, names, part.taxonomy.unknown),
                 "taken for": _in_words(false, names, None),
-                "score": np.where(false.any(axis=1), highest, np.nan).astype(np.float64),
+                "score": np.where(false.any(axis=1), highest, np.float32(np.nan)).astype(np.float32),
                 "split": part.frame["split"],
             }
         )
@@ -330,11 +330,16 @@ class Gallery(Panel):
             raise InputError("a range must be the least and the most")
         if not (by is None or (isinstance(by, list) and len(by) == 2)):
             raise InputError("sorted_by must be a column and whether it rises")
+        query = content.get("query", "")
+        if not isinstance(query, str):
+            raise InputError("what is looked for is a text")
+        if by is not None and by[0] != "image_id" and by[0] not in self.rows.columns:
+            raise InputError(f"there is no column {by[0]!r} to sort by")
         own = set(self._named)
         picked = {name: values for name, values in self.rows.choices.items() if name not in own}
         bounds = {name: pair for name, pair in self.rows.ranges.items() if name not in own}
         ranged = {name: (pair[0], pair[1]) for name, pair in ranges.items()}
-        self.rows.filter(str(content.get("query", "")), {**picked, **choices}, {**bounds, **ranged})
+        self.rows.filter(query, {**picked, **choices}, {**bounds, **ranged})
         wanted = None if by is None else (str(by[0]), bool(by[1]))
         if wanted is None:
             self.rows.sort(None)

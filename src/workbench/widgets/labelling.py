@@ -166,7 +166,8 @@ class LabelNext(Panel):
 
     def _items(self, start: int, count: int) -> list[dict[str, Any]]:
         rows = self.plan.queue.iloc[start : start + count]
-        served = rows["promises"].str.count("; ") + 1
+        needed = [promise.needed for promise in self.plan.promises if promise.needed is not None]
+        served = [sum(place < images for images in needed) for place in range(start, start + len(rows))]
         return [
             {"id": image_id, "title": f"for {number} promises" if number > 1 else "for 1 promise", "mark": f"{place}."}
             for place, (image_id, number) in enumerate(zip(rows["image_id"], served, strict=True), start=start + 1)

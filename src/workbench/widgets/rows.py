@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from workbench.canonical import shortest_binary32
 from workbench.documents import write_whole
 from workbench.errors import InputError
 from workbench.records import Taxonomy
@@ -112,6 +114,16 @@ class Rows:
             self._texts[name] = [_unicode(cell_text(value)) for value in self._frame[name]]
         return self._texts[name]
 
+    def numbers(self, name: str) -> np.ndarray:
+        """(n,) float64: every row's cell of a column of numbers; NaN for no value."""
+        if name not in self._numbers:
+            self._numbers[name] = _numbers(self._frame[name])
+        return self._numbers[name]
+
+    @cached_property
+    def _numbers(self) -> dict[str, np.ndarray]:
+        return {}
+
     @cached_property
     def _texts(self) -> dict[str, list[str]]:
         return {}
@@ -146,7 +158,7 @@ class Rows:
         for name in picked:
             self._column(name)
         bounds = {name: self._checked_range(name, *pair) for name, pair in (ranges or {}).items()}
-        self.query = query
+        self.query = _unicode(query)
         self.choices = {name: values for name, values in picked.items() if values}
         self.ranges = {name: pair for name, pair in bounds.items() if pair != (None, None)}
         self._show()
@@ -160,10 +172,16 @@ class Rows:
         self._show()
 
     def _order(self, name: str, ascending: bool) -> np.ndarray:
-        number = name != "image_id" and self.columns[name].kind == "number"
-        keys = self._frame[name] if number else pd.Series([cell or None for cell in self.texts(name)], dtype=object)
-        keys = keys.reset_index(drop=True)
-        return keys.sort_values(ascending=ascending, kind="stable", na_position="last").index.to_numpy()
+        """Numbers, dates, durations and ordered categories by their value, all else by its text."""
+        column = self._frame[name].reset_index(drop=True)
+        if name != "image_id" and self.columns[name].kind == "number":
+            if not pd.api.types.is_numeric_dtype(column):
+                column = pd.Series(self.numbers(name))
+        elif not (isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered):
+            kinds = pd.api.types
+            if not (kinds.is_datetime64_any_dtype(column) or kinds.is_timedelta64_dtype(column)):
+                column = pd.Series([cell or None for cell in self.texts(name)], dtype=object)
+        return column.sort_values(ascending=ascending, kind="stable", na_position="last").index.to_numpy()
 
     def _show(self) -> None:
         kept = np.ones(len(self), dtype=bool)
@@ -173,7 +191,7 @@ class Rows:
         for name, values in self.choices.items():
             kept &= np.fromiter((cell in values for cell in self.texts(name)), dtype=bool, count=len(self))
         for name, (low, high) in self.ranges.items():
-            numbers = _numbers(self._frame[name])
+            numbers = self.numbers(name)
             kept &= (numbers >= (-math.inf if low is None else low)) & (numbers <= (math.inf if high is None else high))
         self.shown = self._sorted[kept[self._sorted]]
         self.view += 1
@@ -403,12 +421,21 @@ def _describe_column(name: str, column: pd.Series, texts: Sequence[str]) -> Colu
 
 
 def _holds_numbers(column: pd.Series) -> bool:
+    """All cells with a value are real numbers, whatever the column's type says."""
     kinds = pd.api.types
+    if column.dtype == object or isinstance(column.dtype, pd.CategoricalDtype):
+        cells = [value for value in column if not (pd.api.types.is_scalar(value) and pd.isna(value))]
+        return bool(cells) and all(isinstance(value, Real | Decimal) and not isinstance(value, bool) for value in cells)
     return kinds.is_numeric_dtype(column) and not kinds.is_bool_dtype(column) and not kinds.is_complex_dtype(column)
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
-    """(n,) float64, NaN for no value."""
+    """(n,) float64, NaN for no value; a binary32 as its shortest decimal, so that "0.7" in the page is 0.7."""
+    if column.dtype == np.float32:
+        return column.to_numpy().astype(str).astype(np.float64)
+    if column.dtype == object or isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+        return np.array([math.nan if pd.isna(value) else float(value) for value in column], dtype=np.float64)
     return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
@@ -416,7 +443,9 @@ def cell_text(value: Any) -> str:
     """A cell as it is read: numbers in four digits, several things with commas between, "" for no value."""
     if isinstance(value, str):
         return value
-    if isinstance(value, tuple | list | set | frozenset | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, tuple | list | set | frozenset):
         parts = [cell_text(part) for part in value]
         return ", ".join(sorted(parts) if isinstance(value, set | frozenset) else parts)
     if isinstance(value, float | np.floating):
@@ -431,28 +460,34 @@ def _unicode(text: str) -> str:
 
 
 def _as_csv(frame: pd.DataFrame) -> str:
-    columns = [[_cell(value) for value in frame[name]] for name in frame]
+    columns = [[_cell(value) for value in frame[name].array] for name in frame]
     return as_csv([map(str, frame.columns), *zip(*columns, strict=True)], defused=True)
 
 
 def _cell(value: object) -> object:
     """A number or truth as it is, all else as text."""
-    plain = value.item() if isinstance(value, np.generic) else value
+    plain = _unboxed(value)
     if isinstance(plain, float):
         return "" if math.isnan(plain) else plain
     return plain if isinstance(plain, str | bool | int) else cell_text(plain)
 
 
+def _unboxed(value: object) -> Any:
+    """NumPy's scalar as Python's; a binary32 as its shortest decimal."""
+    if isinstance(value, np.float32) and np.isfinite(value):
+        return shortest_binary32(float(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _as_json_lines(frame: pd.DataFrame) -> str:
     names = [str(name) for name in frame]
-    columns = [[_plain(value) for value in frame[name]] for name in names]
+    columns = [[_plain(value) for value in frame[name].array] for name in names]
     return "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
 
 
 def _plain(value: object) -> Any:
     """What JSON can hold: no value is None, an infinite number and anything unusual its text."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = _unboxed(value)
     if isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

@@ -23,7 +23,7 @@ from workbench.evaluation.results import as_html
 from workbench.evaluation.routing import Load
 from workbench.predictions import PredictionTable
 from workbench.records import Draft, Policy, Rejection
-from workbench.widgets.panel import Answer, Panel, asset, json_number
+from workbench.widgets.panel import Answer, Panel, asset, json_number, read_threshold
 from workbench.widgets.pictures import Pictures
 from workbench.widgets.tuning import Seen, Tuning, other_curves, trace
 
@@ -309,16 +309,14 @@ class ThresholdTuner(Panel):
         self._state = {
             "thresholds": [json_number(limit) for limit in tuning.thresholds],
             "looked_at": number,
-            "undo": tuning.history.can_undo,
+            "undo": tuning.can_undo,
             "redo": tuning.history.can_redo,
             "points": {place: _point_document(tuning.point(place)) for place in self._tiers_of(category)},
             "load": _load_document(tuning.load()),
         }
 
     def _move(self, content: Mapping[str, Any]) -> None:
-        number, limit = self._checked(content), content.get("threshold")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
-            raise InputError(f"{limit!r} is no threshold")
+        number, limit = self._checked(content), read_threshold(content)
         with self.changing():
             self.tuning.move(number, limit, keep=bool(content.get("keep", True)))
             self._looked_at = number
@@ -329,10 +327,13 @@ class ThresholdTuner(Panel):
 
     def _propose(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         category, tier = self.tuning.curves.tiers[self._checked(content)]
-        return {"reason": self.propose(category, tier.action, content.get("at_least"))}
+        at_least = content.get("at_least")
+        if at_least is not None and (isinstance(at_least, bool) or not isinstance(at_least, int | float)):
+            raise InputError(f"{at_least!r} is nothing that a tier could reach")
+        return {"reason": self.propose(category, tier.action, at_least)}
 
     def _near(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        above, below = self.tuning.near(self._checked(content), min(int(content.get("most", 12)), 60))
+        above, below = self.tuning.near(self._checked(content), max(0, min(int(content.get("most", 12)), 60)))
         return {"above": [_item(seen) for seen in above], "below": [_item(seen) for seen in below]}
 
     def _write(self, content: Mapping[str, Any]) -> Answer | Mapping[str, Any]:
@@ -343,7 +344,7 @@ class ThresholdTuner(Panel):
 
     def _checked(self, content: Mapping[str, Any]) -> int:
         number = content.get("tier")
-        if not isinstance(number, int) or not 0 <= number < len(self.tuning.thresholds):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self.tuning.thresholds):
             raise InputError(f"there is no tier {number!r}")
         return number
 

@@ -36,6 +36,8 @@ MOST_POINTS = 4096
 
 _MOST_POINTS_IN_ALL = 1_200_000
 _MOST_CACHED = 256
+_FAR = 1e6
+"""Far outside of what any threshold is, and far inside of what binary32 can hold."""
 _QUIET_S = 3
 """Work that takes longer shows a bar."""
 
@@ -77,6 +79,7 @@ class Tuning:
         self.history = History[tuple[Thresholds, Thresholds]]()
         """Of (before, after)."""
         self._kept: Thresholds = self.thresholds
+        self._dragged: int | None = None
         self._points: dict[tuple[int, float], OperatingPoint] = {}
 
     def move(self, number: int, threshold: float | None, *, keep: bool = True) -> None:
@@ -86,15 +89,24 @@ class Tuning:
         """
         if threshold is not None:
             floor = self.curves.floor(number)
-            if not (math.isfinite(threshold) and floor <= binary32(threshold) <= 1):
+            if not (abs(threshold) < _FAR and floor <= binary32(threshold) <= 1):
                 raise ConfigError(f"a threshold must lie between {floor:g} and 1, not at {threshold:g}")
             threshold = binary32(threshold)
+        if number != self._dragged:
+            self._keep()  # where a drag of another tier was left
+        self._dragged = None if keep else number
         self._set(tuple(threshold if place == number else limit for place, limit in enumerate(self.thresholds)))
         if keep:
             self._keep()
 
+    @property
+    def can_undo(self) -> bool:
+        """There is a step to take back, or a drag that was left."""
+        return self.history.can_undo or self.thresholds != self._kept
+
     def undo(self) -> None:
-        """Back to the thresholds before the last step; nothing where there is none."""
+        """Back to the thresholds before the last step, or before a drag that was left; nothing where there is none."""
+        self._keep()
         if step := self.history.undo():
             self._restore(step[0])
 
@@ -136,6 +148,8 @@ class Tuning:
         """Write the draft; raises InputError where `path` is no `.json` or another document stands there."""
         if path.suffix != ".json":
             raise InputError(f"{path}: a draft is a .json file")
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link; name another file to write")
         if path.exists():
             try:
                 read_draft(path)
@@ -144,7 +158,10 @@ class Tuning:
         if not path.parent.is_dir():
             raise InputError(f"{path.parent}: there is no such folder")
         draft = self.draft()
-        write_draft(draft, path)
+        try:
+            write_draft(draft, path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
         return draft
 
     def point(self, number: int) -> OperatingPoint | None:
@@ -188,6 +205,20 @@ class Tuning:
         point = self.curves.at(number, limit)
         return point.true_positives, point.false_positives, point.positives
 
+    def rates(self, number: int) -> tuple[float, float]:
+        """Precision, in production where the goals state a mix, and recall at a tier's threshold, weighted as they are
+        judged; NaN where it never fires. Quick where the threshold is a point of a curve.
+        """
+        limit = self.thresholds[number]
+        if limit is None:
+            return math.nan, math.nan
+        curve = self.traced[self.curve_of[number]]
+        place = int(np.searchsorted(curve.thresholds, np.float32(limit)))
+        if place < len(curve.thresholds) and curve.thresholds[place] == np.float32(limit):
+            return float(curve.precision[place]), float(curve.recall[place])
+        point = self.curves.at(number, limit)
+        return (point.in_production or point.precision).value, point.recall.value
+
     def near(self, number: int, most: int = 12) -> tuple[tuple[Seen, ...], tuple[Seen, ...]]:
         """Images on which a tier fires, and on which it does not: mistakes first, then the nearest to its threshold.
 
@@ -208,8 +239,8 @@ class Tuning:
 
     def _row(self, number: int) -> Mapping[str, Any]:
         category, tier = self.curves.tiers[number]
-        found = self.counts(number)
-        hits, wrong, positives = found or (0, 0, 0)
+        hits, wrong, _ = self.counts(number) or (0, 0, 0)
+        precision, recall = self.rates(number)
         return {
             "category": category,
             "action": tier.action,
@@ -218,8 +249,8 @@ class Tuning:
             "proposed": math.nan if (asked := self.proposed[number].asked) is None else asked,
             "fired": hits + wrong,
             "true_positives": hits,
-            "precision": hits / (hits + wrong) if hits + wrong else math.nan,
-            "recall": hits / positives if positives else math.nan,
+            "precision" if self.curves.prevalence is None else "precision_in_production": precision,
+            "recall": recall,
             "measured_on": self.curves.measured_on,
         }
 

@@ -313,6 +313,12 @@ class Explorer {
     this.takeState();
     this.showState();
     this.drawAll();
+    if (!this.orders.waiting && this.pictured !== this.pictureKey) this.refreshPictures();
+  }
+
+  /** Of what the pictures are. */
+  get pictureKey() {
+    return `${this.signal} ${this.threshold}`;
   }
 
   showState() {
@@ -413,6 +419,7 @@ class Explorer {
   }
 
   refreshPictures() {
+    this.pictured = this.pictureKey;
     clearTimeout(this.pictureTimer);
     this.pictureTimer = setTimeout(async () => {
       const { cell } = this;

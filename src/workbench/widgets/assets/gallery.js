@@ -49,6 +49,8 @@ class GalleryView {
     this.sort = make("select", { class: "wb-gallery-sort", onchange: () => this.sendView(), onkeydown: quiet },
       make("option", { value: "" }, "as they came"), make("option", { value: "id" }, "image_id"),
       ...spec.columns.map(({ name }, number) => make("option", { value: number }, name)));
+    this.elsewhere = make("option", { value: "elsewhere", hidden: true }); // a column that Python alone knows
+    this.sort.append(this.elsewhere);
     this.up = true;
     this.direction = make("button", {
       type: "button", class: "wb-gallery-direction", onclick: () => { this.up = !this.up; this.showDirection(); this.sendView(); },
@@ -205,7 +207,9 @@ class GalleryView {
     if (document.activeElement !== this.query) this.query.value = state.query;
     const by = state.sorted_by;
     const column = by ? this.spec.columns.findIndex(({ name }) => name === by[0]) : -1;
-    this.sort.value = !by ? "" : by[0] === "image_id" ? "id" : String(column);
+    this.elsewhere.hidden = !by || by[0] === "image_id" || column >= 0;
+    this.elsewhere.textContent = this.elsewhere.hidden ? "" : by[0];
+    this.sort.value = !by ? "" : by[0] === "image_id" ? "id" : column >= 0 ? String(column) : "elsewhere";
     if (by) [, this.up] = by;
     this.showDirection();
     this.filters.forEach(({ show }) => show(state));
@@ -224,8 +228,8 @@ class GalleryView {
       return;
     }
     const { value } = this.sort;
-    const name = value === "id" ? "image_id" : value === "" ? null : this.spec.columns[Number(value)]?.name;
-    const by = value !== "" && name === undefined ? this.state.sorted_by : name === null ? null : [name, this.up];
+    const name = value === "id" ? "image_id" : value === "elsewhere" ? this.state.sorted_by[0] : this.spec.columns[Number(value)]?.name;
+    const by = value === "" ? null : [name, this.up];
     const content = { query: view.query, choices: view.choices, ranges: view.ranges, sorted_by: by };
     this.orders.latest("view", "view", content).catch(() => {}); // the error stands in the widget
   }

@@ -85,7 +85,6 @@ class LabelNextView {
   onSlide() {
     const power = Number(this.slider.value) / 100;
     this.power = power;
-    this.start = 0;
     this.powerText.textContent = percent(power, 0);
     this.sheet.repaint();
     this.orders.latest("choose", "power", { power }).catch(() => {}); // the error stands in the widget

@@ -19,7 +19,8 @@ class PictureStrip {
   async show(items) {
     this.turn += 1;
     const { turn } = this;
-    const tiles = items.map((item) => pictureTile(this.session, item, () => this.show(items), () => this.onpick));
+    this.items = items; // what is shown when a picture is revealed: perhaps others than now
+    const tiles = items.map((item) => pictureTile(this.session, item, () => this.show(this.items), () => this.onpick));
     if (!items.length) {
       this.drop();
       this.place.replaceChildren(make("p", { class: "wb-soft" }, this.empty));

@@ -145,9 +145,13 @@ class Tuner {
   }
 
   propose() {
-    const wanted = this.goalInput.value.trim().replace(",", ".");
+    const wanted = this.goalInput.value.replace("%", "").trim().replace(",", ".");
     const { at_least: stated } = this.spec.tiers[this.tier];
     const asked = wanted === "" ? stated : Number(wanted) / 100;
+    if (!(asked > 0 && asked < 1)) {
+      this.session.showError(`${this.goalInput.value}: what a tier must reach lies between 0 and 100 %`);
+      return;
+    }
     const own = Math.abs(asked - stated) < 1e-9;
     this.act("propose", { tier: this.tier, at_least: own ? null : asked });
   }
@@ -344,6 +348,12 @@ class Tuner {
     if (this.spec.tiers[before].category !== this.category) this.showCategory();
     this.showState();
     this.drawAll();
+    if (!this.orders.waiting && this.pictured !== this.pictureKey) this.refreshPictures();
+  }
+
+  /** Of what the pictures are. */
+  get pictureKey() {
+    return `${this.tier} ${this.thresholds[this.tier]}`;
   }
 
   showCategory() {
@@ -525,6 +535,7 @@ class Tuner {
   }
 
   refreshPictures() {
+    this.pictured = this.pictureKey;
     clearTimeout(this.pictureTimer);
     this.pictureTimer = setTimeout(async () => {
       const { tier } = this;
