@@ -181,6 +181,13 @@ def test_points_are_rows_of_the_frame_with_exact_intervals(most: int) -> None:
     low, high = clopper_pearson(points["true_positives"], np.full(len(points), curve.curve.positives))
     assert (low.tolist(), high.tolist()) == (points["recall_low"].tolist(), points["recall_high"].tolist())
     assert trace_curves(example())["bag"].points().empty
+    limits = [0.1234, 0.5, 2.0]
+    kept = curve.points(5, limits)
+    for limit in limits[:2]:
+        (row,) = kept[kept["threshold"] >= np.float32(limit)].head(1).to_dict("records")
+        at = curve.curve.at(limit)
+        assert (at.precision, at.recall) == (row["precision"], row["recall"])
+    assert curve.points(5).columns.equals(kept.columns)
 
 
 def test_weighted_images_count_for_what_they_stand_for() -> None:

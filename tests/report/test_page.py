@@ -371,7 +371,25 @@ def test_pictures_of_a_sensitive_data_set_are_left_out(written: dict[str, Path],
     own = {"own": runs(dataset, policy_for(dataset))["own"]}
     page = Page(write_report(tmp_path / "a.html", title="t", evaluations=own, dataset=dataset).read_text("utf-8"))
     assert [] == [image for image in page.all("img") if not (image["src"] or "").startswith("data:image/svg")]
-    assert "Pictures are left out of this report." in page.text
+    assert "Pictures are left out of this report, because the data set is marked sensitive." in page.text
+
+
+def test_the_thresholds_of_the_policy_are_points_of_the_curves(tmp_path: Path) -> None:
+    dataset = things(tmp_path, HOSTILE)
+    policy = policy_for(dataset)
+    first, second, *_ = policy.categories  # no image of tune shows the first category, so its tiers go to the second
+    tiers = (replace(first, category=second.category), replace(second, category=first.category), *policy.categories[2:])
+    own = {"own": runs(dataset, policy)["own"]}
+    path = write_report(
+        tmp_path / "a.html", title="t", evaluations=own, dataset=dataset, policy=replace(policy, categories=tiers)
+    )
+    (data,) = re.findall(r"<script type[^>]*>(.*?)</script>", path.read_text(encoding="utf-8"), re.DOTALL)
+    points = next(curve for curve in json.loads(data) if curve)["points"]
+    found = {name: point for point in points for name in point.get("tiers", [])}
+    assert {"review ≥ 0.2", "accept ≥ 0.6"} == set(found)
+    for name, point in found.items():
+        at = own["own"].curves[second.category].curve.at(float(name.partition(" ≥ ")[2]))
+        assert (at.true_positives, at.predicted_positives) == (point["right"], point["told"])
 
 
 def test_the_script_is_given_the_figures_of_evaluation(pages: dict[str, Page], written: dict[str, Path]) -> None:

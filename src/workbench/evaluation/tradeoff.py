@@ -71,16 +71,18 @@ class CategoryCurve(Result):
         frame.insert(0, "category", self.category)
         return frame.assign(positives=curve.positives, measured_on=self.measured_on)
 
-    def points(self, most: int = _MOST_POINTS) -> pd.DataFrame:
+    def points(self, most: int = _MOST_POINTS, keep: Sequence[float] = ()) -> pd.DataFrame:
         """At most `most` of the rows of `frame`, thresholds rising, evenly spread over thresholds and over recall.
 
+        Besides these, for each threshold of `keep` the row of the lowest score at or above it, with its counts.
         Each rate with its pointwise 95 % interval (Clopper and Pearson 1934; with weights, of so many equally weighted
         images as tell as much): `precision`, `precision_low`, `precision_high`, and so for recall.
         """
         curve = self.curve
         if not curve.positives:
             return self.frame().iloc[:0].assign(precision_low=[], precision_high=[], recall_low=[], recall_high=[])
-        kept = _thinned(curve.recall, most)
+        wanted = np.searchsorted(curve.thresholds, np.array(keep, dtype=np.float32))
+        kept = np.union1d(_thinned(curve.recall, most), wanted[wanted < len(curve.thresholds)])
         true, predicted = curve.true_positives[kept], curve.predicted_positives[kept]
         low, high = _interval(true, predicted, self.worth)
         least, largest = _interval(true, np.full(len(true), curve.positives), self.worth)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -82,7 +83,9 @@ def write_report(
         "images": images,
         "dataset": dataset,
         "counts": _counts(dataset),
-        "points": _script_data([_points(curve) for approach in approaches for _, curve, _ in approach["curves"]]),
+        "points": _script_data(
+            [_points(curve, marks) for approach in approaches for _, curve, _, marks in approach["curves"]]
+        ),
         **_script(environment),
     }
     page = environment.get_template("report.html.j2").render(context)
@@ -128,9 +131,12 @@ def _script_data(value: object) -> str:
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def _points(curve: CategoryCurve) -> dict[str, Any] | None:
-    """What the script shows of a curve: its points with figures in percent, as the page writes them; None: no point."""
-    table = curve.points(_MOST_POINTS)
+def _points(curve: CategoryCurve, marks: Mapping[str, float]) -> dict[str, Any] | None:
+    """What the script shows of a curve: its points with figures in percent, as the page writes them; None: no point.
+
+    The policy's thresholds, in `marks` by action, are among the points, and named.
+    """
+    table = curve.points(_MOST_POINTS, list(marks.values()))
     if table.empty:
         return None
     columns: dict[str, list[Any]] = {
@@ -141,11 +147,16 @@ def _points(curve: CategoryCurve) -> dict[str, Any] | None:
     for rate in ("precision", "recall"):
         shares = table[[rate, f"{rate}_low", f"{rate}_high"]].to_numpy()
         columns[rate] = [[float(f"{100 * share:.1f}") for share in row] for row in shares]
+    points = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for action, limit in marks.items():
+        place = int(np.searchsorted(table["threshold"].to_numpy(), np.float32(limit)))
+        if place < len(points):
+            points[place].setdefault("tiers", []).append(f"{action} ≥ {_score(limit)}")
     return {
         "frame": plots.unit_square(),
         "positives": _count(curve.curve.positives),
         "images": _count(curve.curve.images),
-        "points": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+        "points": points,
     }
 
 
@@ -200,17 +211,17 @@ def _approaches(
 
 def _curves(
     evaluation: Evaluation, policy: Policy | None, evidence: Evidence | None, most: int
-) -> list[tuple[str, CategoryCurve, plots.Picture]]:
-    """(category, its curve, drawn) for the categories with most images, in taxonomy order."""
+) -> list[tuple[str, CategoryCurve, plots.Picture, Mapping[str, float]]]:
+    """(category, curve, drawn, policy thresholds by action) for the categories with most images, in taxonomy order."""
     marks = plots.marks_of(policy) if policy else {}
     certified = plots.regions_of(evidence) if evidence else {}
     support = pd.Series(evaluation.categories.support)
     kept = support.sort_values(ascending=False, kind="stable").index[:most]
     names = [evaluation.categories.categories[column] for column in sorted(kept)]
     return [
-        (name, curve, plots.curve_picture(curve, marks.get(name, {}), certified.get(name, ())))
+        (name, curve, plots.curve_picture(curve, own, certified.get(name, ())), own)
         for name in names
-        for curve in [evaluation.curves[name]]
+        for curve, own in [(evaluation.curves[name], marks.get(name, {}))]
     ]
 
 

@@ -33,7 +33,8 @@
       mark.style.left = `${100 * x(point)}%`;
       mark.style.top = `${100 * y(point)}%`;
       mark.hidden = false;
-      const said = `from ${point.threshold} up: precision ${rate(point.precision)}, recall ${rate(point.recall)}; ` +
+      const tiers = point.tiers ? `${point.tiers.join(", ")}: ` : "";
+      const said = `${tiers}from ${point.threshold} up: precision ${rate(point.precision)}, recall ${rate(point.recall)}; ` +
         `${number(point.right)} of ${number(point.told)} right, ${number(positives)} of ${number(images)} images show it`;
       words.textContent = said;
       slider.setAttribute("aria-valuenow", point.threshold);
