@@ -175,7 +175,7 @@ def expected(state: Exploration) -> dict[str, str]:
         bound = f"{100 * float(upper_bound(count, whole, 0.05)):.1f} %"
         found |= {
             f"count {name}": f"{count:,} of {whole:,}",
-            f"share {name}": f"{100 * count / whole:.1f} %",
+            f"share {name}": f"{100 * (count / whole):.1f} %",
             f"upper {name}": "" if name.endswith("-1") else bound,
             f"verdict {name}": "" if goal is None else f"{'✓' if count / whole <= goal else '✕'} ≤ {100 * goal:.1f} %",
         }
